@@ -1,0 +1,1 @@
+"""A typed async Consul client with blocking-query views."""

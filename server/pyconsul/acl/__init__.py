@@ -1,0 +1,1 @@
+"""Who may do what: the one authorizer every endpoint asks."""

@@ -1,0 +1,1 @@
+"""The agent: local state, checks, anti-entropy, leader duties, lifecycle."""

@@ -1,0 +1,1 @@
+"""Agent configuration: files and flags to one typed value."""

@@ -1,0 +1,1 @@
+"""Filter expressions: a pure language (reference ``http-api.md`` section 3)."""

@@ -1,0 +1,1 @@
+"""The shells: sockets, files and tasks around the protocol cores."""

@@ -1,0 +1,1 @@
+"""Raft, sans-IO: messages and a clock in, a ``Ready`` out."""

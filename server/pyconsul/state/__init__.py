@@ -1,0 +1,1 @@
+"""The state store: tables, watch cells, replicated commands, snapshots."""

@@ -1,0 +1,1 @@
+"""Floor 0: records, request and reply messages, durations, errors."""

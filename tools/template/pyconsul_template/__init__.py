@@ -1,0 +1,1 @@
+"""pyconsul-template: files rendered from live Consul data."""

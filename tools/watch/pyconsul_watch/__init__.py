@@ -1,0 +1,1 @@
+"""pyconsul watch: follow data, run a handler when it changes."""
