@@ -25,7 +25,7 @@ from pyconsul.types.records import (
 )
 
 
-class QueryOptions(Record):
+class QueryOptions(Record, frozen=True, kw_only=True):
     """What every read carries; ``max_query_time`` in nanoseconds."""
 
     datacenter: str = ""
@@ -38,39 +38,39 @@ class QueryOptions(Record):
     filter: str = ""
 
 
-class WriteOptions(Record):
+class WriteOptions(Record, frozen=True, kw_only=True):
     """What every write carries."""
 
     datacenter: str = ""
     token: str = ""
 
 
-class KeyRequest(QueryOptions):
+class KeyRequest(QueryOptions, frozen=True, kw_only=True):
     """``KVS.Get`` and ``KVS.List`` (``key`` is then the prefix)."""
 
     key: str = ""
 
 
-class KeyListRequest(QueryOptions):
+class KeyListRequest(QueryOptions, frozen=True, kw_only=True):
     """``KVS.ListKeys``; the wire spells the field ``Seperator``."""
 
     prefix: str = ""
     seperator: str = ""
 
 
-class DCSpecificRequest(QueryOptions):
+class DCSpecificRequest(QueryOptions, frozen=True, kw_only=True):
     """``Catalog.ListNodes``, ``Catalog.ListServices``, ``Session.List``."""
 
     node_meta_filters: dict[str, str] | None = None
 
 
-class NodeSpecificRequest(QueryOptions):
+class NodeSpecificRequest(QueryOptions, frozen=True, kw_only=True):
     """``Catalog.NodeServices``, ``Health.NodeChecks``, ``Session.NodeSessions``."""
 
     node: str = ""
 
 
-class ServiceSpecificRequest(QueryOptions):
+class ServiceSpecificRequest(QueryOptions, frozen=True, kw_only=True):
     """``Catalog.ServiceNodes``, ``Health.ServiceNodes``, ``Health.ServiceChecks``.
 
     ``passing_only`` is ours and not on the wire: HTTP's ``?passing``.
@@ -84,31 +84,31 @@ class ServiceSpecificRequest(QueryOptions):
     passing_only: bool = False
 
 
-class ChecksInStateRequest(QueryOptions):
+class ChecksInStateRequest(QueryOptions, frozen=True, kw_only=True):
     """``Health.ChecksInState``."""
 
     state: str = ""
     node_meta_filters: dict[str, str] | None = None
 
 
-class SessionSpecificRequest(QueryOptions):
+class SessionSpecificRequest(QueryOptions, frozen=True, kw_only=True):
     """``Session.Get`` and ``Session.Renew``."""
 
     session_id: str = msgspec.field(name="SessionID", default="")
 
 
-class EmptyRequest(QueryOptions):
+class EmptyRequest(QueryOptions, frozen=True, kw_only=True):
     """``Status.Leader``, ``Status.Peers``, ``Catalog.ListDatacenters``."""
 
 
-class KVSRequest(WriteOptions):
+class KVSRequest(WriteOptions, frozen=True, kw_only=True):
     """``KVS.Apply``; ``op`` is one of ``set cas lock unlock delete ...``."""
 
     op: str = ""
     dir_ent: DirEntry = DirEntry()
 
 
-class RegisterRequest(WriteOptions):
+class RegisterRequest(WriteOptions, frozen=True, kw_only=True):
     """``Catalog.Register``."""
 
     id: str = msgspec.field(name="ID", default="")
@@ -122,7 +122,7 @@ class RegisterRequest(WriteOptions):
     skip_node_update: bool = False
 
 
-class DeregisterRequest(WriteOptions):
+class DeregisterRequest(WriteOptions, frozen=True, kw_only=True):
     """``Catalog.Deregister``."""
 
     node: str = ""
@@ -130,35 +130,35 @@ class DeregisterRequest(WriteOptions):
     check_id: str = msgspec.field(name="CheckID", default="")
 
 
-class SessionRequest(WriteOptions):
+class SessionRequest(WriteOptions, frozen=True, kw_only=True):
     """``Session.Apply``; ``op`` is ``create`` or ``destroy``."""
 
     op: str = ""
     session: Session = Session()
 
 
-class TombstoneRequest(WriteOptions):
+class TombstoneRequest(WriteOptions, frozen=True, kw_only=True):
     """Internal reaping of KV tombstones up to an index."""
 
     op: str = "reap"
     reap_index: int = 0
 
 
-class TxnKVOp(Record):
+class TxnKVOp(Record, frozen=True, kw_only=True):
     """A KV operation of a transaction."""
 
     verb: str = ""
     dir_ent: DirEntry = DirEntry()
 
 
-class TxnNodeOp(Record):
+class TxnNodeOp(Record, frozen=True, kw_only=True):
     """A node operation of a transaction."""
 
     verb: str = ""
     node: Node = Node()
 
 
-class TxnServiceOp(Record):
+class TxnServiceOp(Record, frozen=True, kw_only=True):
     """A service operation of a transaction."""
 
     verb: str = ""
@@ -166,21 +166,21 @@ class TxnServiceOp(Record):
     service: NodeService = NodeService()
 
 
-class TxnCheckOp(Record):
+class TxnCheckOp(Record, frozen=True, kw_only=True):
     """A check operation of a transaction."""
 
     verb: str = ""
     check: HealthCheck = HealthCheck()
 
 
-class TxnSessionOp(Record):
+class TxnSessionOp(Record, frozen=True, kw_only=True):
     """A session operation of a transaction (internal use only)."""
 
     verb: str = ""
     session: Session = Session()
 
 
-class TxnOp(Record):
+class TxnOp(Record, frozen=True, kw_only=True):
     """One operation; exactly one member is set."""
 
     kv: TxnKVOp | None = msgspec.field(name="KV", default=None)
@@ -190,19 +190,19 @@ class TxnOp(Record):
     session: TxnSessionOp | None = None
 
 
-class TxnRequest(WriteOptions):
+class TxnRequest(WriteOptions, frozen=True, kw_only=True):
     """``Txn.Apply``."""
 
     ops: list[TxnOp] = msgspec.field(default_factory=list[TxnOp])
 
 
-class TxnReadRequest(QueryOptions):
+class TxnReadRequest(QueryOptions, frozen=True, kw_only=True):
     """``Txn.Read``: only reading verbs, answered without Raft."""
 
     ops: list[TxnOp] = msgspec.field(default_factory=list[TxnOp])
 
 
-class TxnResponse(Record):
+class TxnResponse(Record, frozen=True, kw_only=True):
     """What ``Txn.Apply`` and ``Txn.Read`` answer; errors mean a rollback."""
 
     results: list[TxnResult] = msgspec.field(default_factory=list[TxnResult])

@@ -23,21 +23,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="pascal
     """Base of all records: wire names in Pascal case unless a field says."""
 
 
-class ServiceAddress(Record):
+class ServiceAddress(Record, frozen=True, kw_only=True):
     """An address under a tag such as ``lan`` or ``wan``."""
 
     address: str = ""
     port: int = 0
 
 
-class Weights(Record):
+class Weights(Record, frozen=True, kw_only=True):
     """DNS SRV weights by health."""
 
     passing: int = 1
     warning: int = 1
 
 
-class Node(Record):
+class Node(Record, frozen=True, kw_only=True):
     """A machine in the catalog."""
 
     id: str = msgspec.field(name="ID", default="")
@@ -50,7 +50,7 @@ class Node(Record):
     modify_index: int = 0
 
 
-class NodeService(Record):
+class NodeService(Record, frozen=True, kw_only=True):
     """A service instance as its node holds it.
 
     ``proxy`` and ``connect`` are the decoded wire maps in normal (Pascal)
@@ -75,7 +75,7 @@ class NodeService(Record):
     modify_index: int = 0
 
 
-class HealthCheckDefinition(Record, omit_defaults=True):
+class HealthCheckDefinition(Record, frozen=True, kw_only=True, omit_defaults=True):
     """How a catalog-registered check is run; durations in nanoseconds."""
 
     http: str = msgspec.field(name="HTTP", default="")
@@ -101,7 +101,7 @@ class HealthCheckDefinition(Record, omit_defaults=True):
     ttl: int = msgspec.field(name="TTL", default=0)
 
 
-class HealthCheck(Record):
+class HealthCheck(Record, frozen=True, kw_only=True):
     """One check on a node, or on a service instance of it."""
 
     node: str = ""
@@ -122,7 +122,7 @@ class HealthCheck(Record):
     modify_index: int = 0
 
 
-class DirEntry(Record):
+class DirEntry(Record, frozen=True, kw_only=True):
     """A key of the KV store."""
 
     lock_index: int = 0
@@ -134,14 +134,14 @@ class DirEntry(Record):
     modify_index: int = 0
 
 
-class ServiceCheckRef(Record):
+class ServiceCheckRef(Record, frozen=True, kw_only=True):
     """A service check a session depends on."""
 
     id: str = msgspec.field(name="ID", default="")
     namespace: str = ""
 
 
-class Session(Record):
+class Session(Record, frozen=True, kw_only=True):
     """A lock holder's lease; ``lock_delay`` in nanoseconds, ``ttl`` as given."""
 
     id: str = msgspec.field(name="ID", default="")
@@ -156,14 +156,14 @@ class Session(Record):
     modify_index: int = 0
 
 
-class ServiceInstance(Record):
+class ServiceInstance(Record, frozen=True, kw_only=True):
     """A service instance with its node: what ``Catalog.ServiceNodes`` lists."""
 
     node: Node
     service: NodeService
 
 
-class CheckServiceNode(Record):
+class CheckServiceNode(Record, frozen=True, kw_only=True):
     """An instance with its node and all checks that speak for it."""
 
     node: Node
@@ -171,14 +171,14 @@ class CheckServiceNode(Record):
     checks: list[HealthCheck]
 
 
-class NodeServices(Record):
+class NodeServices(Record, frozen=True, kw_only=True):
     """A node and everything on it."""
 
     node: Node
     services: list[NodeService]
 
 
-class TxnResult(Record):
+class TxnResult(Record, frozen=True, kw_only=True):
     """One result of a transaction; exactly one member is set."""
 
     kv: DirEntry | None = msgspec.field(name="KV", default=None)
@@ -187,14 +187,14 @@ class TxnResult(Record):
     check: HealthCheck | None = None
 
 
-class TxnError(Record):
+class TxnError(Record, frozen=True, kw_only=True):
     """Why one operation of a transaction failed."""
 
     op_index: int = 0
     what: str = ""
 
 
-class UserEvent(Record):
+class UserEvent(Record, frozen=True, kw_only=True):
     """A user event; ``l_time`` is the Lamport time."""
 
     id: str = msgspec.field(name="ID", default="")
