@@ -252,6 +252,7 @@ class Reply:
     __slots__ = (
         "cells",
         "consistency",
+        "encoded",
         "index",
         "known_leader",
         "last_contact_ms",
