@@ -1,0 +1,496 @@
+"""From a question to the sections of its answer (``dns.md`` sections 1-6)."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib import import_module
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, cast
+
+from pyconsul.dns import codec
+from pyconsul.dns.codec import Answer, Authority, Query, Record, Service
+from pyconsul.dns.names import (
+    Lookup,
+    below,
+    hex_name,
+    parse_address,
+    parse_name,
+    parse_reverse,
+)
+from pyconsul.dns.options import DnsOptions
+from pyconsul.dns.recursor import Recursor
+from pyconsul.types.errors import ConsulError, NoPathToDatacenterError
+from pyconsul.types.messages import (
+    Caller,
+    Cell,
+    DCSpecificRequest,
+    NodeSpecificRequest,
+    Row,
+    ServiceSpecificRequest,
+)
+from pyconsul.types.records import (
+    CheckServiceNode,
+    Node,
+    NodeServices,
+    ServiceInstance,
+)
+
+NAME_SERVERS_MAX = 3
+CNAME_DEPTH_MAX = 3
+CHAIN_RECORDS_MAX = 5
+"""Records of a CNAME chain a service answer carries."""
+
+
+@dataclass(slots=True)
+class Resolved:
+    """An answer with what it was read from.
+
+    ``cells`` is ``None`` when the answer must not be kept (it came from a
+    recursor, an error, or a scan of the whole catalog).
+    """
+
+    answer: Answer
+    cells: list[Cell] | None = field(default_factory=list[Cell])
+    has_clock: bool = False
+    """An SOA record is in it, whose serial is the time."""
+
+
+class Resolver:
+    """Answers questions of the own zones by ``Caller.call``."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        options: DnsOptions,
+        recursor: Recursor,
+        unix_time: Callable[[], float],
+    ) -> None:
+        self._caller = caller
+        self._options = options
+        self._recursor = recursor
+        self._unix_time = unix_time
+        self._domains = [options.domain]
+        if options.alt_domain:
+            self._domains.append(options.alt_domain)
+
+    def zone_of(self, name: str) -> str | None:
+        """Return what is left of our domain in ``name``; ``None`` if outside."""
+        for domain in self._domains:
+            prefix = below(name, domain)
+            if prefix is not None:
+                return prefix
+        return None
+
+    async def resolve(self, query: Query) -> Resolved | None:
+        """Answer ``query``; ``None`` when it belongs to no zone of ours."""
+        name = query.name
+        if query.qtype == codec.AXFR:
+            return Resolved(Answer(codec.NOTIMP), None)
+        try:
+            if below(name, "arpa") is not None:
+                return await self._resolve_arpa(name, query.qtype)
+            prefix = self.zone_of(name)
+            if prefix is None:
+                return None
+            return await self._resolve_zone(prefix, name, query.qtype, 0)
+        except NoPathToDatacenterError:
+            resolved = self._nothing(codec.NXDOMAIN)
+            resolved.cells = None
+            return resolved
+        except ConsulError:
+            return Resolved(Answer(codec.SERVFAIL, authoritative=False), None)
+
+    # -- what every answer uses
+
+    async def _call(self, method: str, args: Any, resolved: Resolved) -> Any:
+        reply = self._caller.call(method, args)
+        if isinstance(reply, Future):
+            # Something may change between that answer and our subscription.
+            resolved.cells = None
+            reply = await reply
+        elif resolved.cells is not None:
+            resolved.cells.extend(reply.cells)
+        return reply.value
+
+    def _soa(self) -> Record:
+        o = self._options
+        data = Authority(
+            f"ns.{o.domain}",
+            f"hostmaster.{o.domain}",
+            int(self._unix_time()),
+            o.soa_refresh,
+            o.soa_retry,
+            o.soa_expire,
+            o.soa_min_ttl,
+        )
+        return Record(o.domain, codec.SOA, o.soa_min_ttl, data)
+
+    def _nothing(self, rcode: int, resolved: Resolved | None = None) -> Resolved:
+        """Return NXDOMAIN or NODATA with the zone's SOA."""
+        resolved = resolved or Resolved(Answer())
+        resolved.answer = Answer(rcode, authority=[self._soa()])
+        resolved.has_clock = True
+        return resolved
+
+    async def _resolve_zone(
+        self, prefix: str, name: str, qtype: int, depth: int
+    ) -> Resolved:
+        if qtype in (codec.SOA, codec.NS):
+            return await self._zone_records(qtype)
+        lookup = parse_name(prefix, is_srv=qtype == codec.SRV)
+        if lookup.kind == "node":
+            return await self._node(lookup, qtype, depth)
+        if lookup.kind in ("service", "connect"):
+            return await self._service(lookup, name, qtype, depth)
+        if lookup.kind == "addr":
+            return self._address(lookup.subject)
+        # Ingress gateways and prepared queries: none exist in this catalog.
+        return self._nothing(codec.NXDOMAIN)
+
+    async def _zone_records(self, qtype: int) -> Resolved:
+        o = self._options
+        resolved = Resolved(Answer())
+        instances = await self._healthy("consul", "", "", connect=False, to=resolved)
+        servers: list[Record] = []
+        glue: list[Record] = []
+        for instance in instances[:NAME_SERVERS_MAX]:
+            target = self._node_name(instance.node)
+            address = parse_address(instance.service.address or instance.node.address)
+            if not codec.is_encodable(target) or address is None:
+                continue
+            servers.append(Record(o.domain, codec.NS, o.node_ttl, target))
+            glue.append(_address_record(target, address, o.node_ttl))
+        resolved.answer.additional = glue
+        if qtype == codec.SOA:
+            resolved.answer.answers = [self._soa()]
+            resolved.answer.authority = servers
+            resolved.has_clock = True
+        else:
+            resolved.answer.answers = servers
+        return resolved
+
+    def _node_name(self, node: Node) -> str:
+        datacenter = node.datacenter or self._options.datacenter
+        return f"{node.node}.node.{datacenter}.{self._options.domain}"
+
+    # -- nodes
+
+    async def _node(self, lookup: Lookup, qtype: int, depth: int) -> Resolved:
+        o = self._options
+        resolved = Resolved(Answer())
+        wanted = (codec.A, codec.AAAA, codec.ANY, codec.TXT)
+        if qtype not in wanted:
+            return resolved
+        args = NodeSpecificRequest(
+            node=lookup.subject,
+            datacenter=lookup.datacenter,
+            token=o.token,
+            allow_stale=o.allow_stale,
+        )
+        found: NodeServices | None = await self._call(
+            "Catalog.NodeServices", args, resolved
+        )
+        if found is None:
+            return self._nothing(codec.NXDOMAIN, resolved)
+        answer = resolved.answer
+        if qtype != codec.TXT:
+            answer.answers = await self._target_records(
+                None, found.node.address, qtype, o.node_ttl, depth, resolved
+            )
+        text = _meta_records(None, found.node, o.node_ttl)
+        if qtype in (codec.TXT, codec.ANY):
+            answer.answers += text
+        elif o.enable_additional_node_meta_txt:
+            answer.additional = text
+        return resolved
+
+    async def _target_records(
+        self,
+        owner: str | None,
+        target: str,
+        qtype: int,
+        ttl: int,
+        depth: int,
+        resolved: Resolved,
+    ) -> list[Record]:
+        """Return the address records of ``target``, an IP or a host name."""
+        address = parse_address(target)
+        if address is not None:
+            record = _address_record(owner, address, ttl)
+            return [record] if _wanted(record, qtype) else []
+        if not codec.is_encodable(target):
+            return []
+        cname = Record(owner, codec.CNAME, ttl, target)
+        return [cname, *await self._chase(target, ttl, depth + 1, resolved)]
+
+    async def _chase(
+        self, target: str, ttl: int, depth: int, resolved: Resolved
+    ) -> list[Record]:
+        """Return what ``target`` resolves to, with owners spelled out."""
+        name = target.rstrip(".").lower()
+        prefix = self.zone_of(name)
+        if prefix is not None:
+            if depth > CNAME_DEPTH_MAX:
+                return []
+            inner = await self._resolve_zone(prefix, name, codec.ANY, depth)
+            if resolved.cells is not None and inner.cells is not None:
+                resolved.cells.extend(inner.cells)
+            else:
+                resolved.cells = None
+            return [
+                Record(r.name or name, r.type, r.ttl, r.data)
+                for r in inner.answer.answers
+                if r.type != codec.TXT
+            ]
+        if not self._recursor:
+            return []
+        resolved.cells = None
+        return await self._external(name, ttl)
+
+    async def _external(self, name: str, ttl: int) -> list[Record]:
+        """Ask the recursors for the A records of ``name``."""
+        # The odd query: loaded when first met. dnslib has no types.
+        dnslib: Any = import_module("dnslib")
+        question = dnslib.DNSRecord.question(name, "A")
+        data = bytes(question.pack())
+        reply = await self._recursor.forward(data, data[12:], tcp=False)
+        if reply is None:
+            return []
+        try:
+            message = dnslib.DNSRecord.parse(reply)
+        except dnslib.DNSError:
+            return []
+        records: list[Record] = []
+        for rr in cast(Iterable[Any], message.rr):
+            owner = str(rr.rname).rstrip(".")
+            if rr.rtype == codec.A:
+                records.append(Record(owner, codec.A, ttl, bytes(rr.rdata.data)))
+            elif rr.rtype == codec.CNAME:
+                records.append(Record(owner, codec.CNAME, ttl, str(rr.rdata.label)))
+        return [
+            r
+            for r in records[:CHAIN_RECORDS_MAX]
+            if codec.is_encodable(r.name or "x")
+            and (not isinstance(r.data, str) or codec.is_encodable(r.data))
+        ]
+
+    def _address(self, digits: str) -> Resolved:
+        """Return the address that ``<hex>.addr`` spells, whatever was asked."""
+        if len(digits) not in (8, 32):
+            return Resolved(Answer())
+        try:
+            value = int(digits, 16)
+        except ValueError:
+            return self._nothing(codec.NXDOMAIN)
+        address = IPv4Address(value) if len(digits) == 8 else IPv6Address(value)
+        record = _address_record(None, address, self._options.node_ttl)
+        return Resolved(Answer(answers=[record]))
+
+    # -- services
+
+    async def _healthy(
+        self, service: str, tag: str, datacenter: str, *, connect: bool, to: Resolved
+    ) -> list[CheckServiceNode]:
+        o = self._options
+        args = ServiceSpecificRequest(
+            service_name=service,
+            service_tags=[tag] if tag else None,
+            tag_filter=bool(tag),
+            connect=connect,
+            datacenter=datacenter,
+            token=o.token,
+            allow_stale=o.allow_stale,
+        )
+        rows: list[Row] = await self._call("Health.ServiceNodes", args, to)
+        refused = ("critical", "warning") if o.only_passing else ("critical",)
+        return [
+            row.record
+            for row in rows
+            if not any(check.status in refused for check in row.record.checks)
+        ]
+
+    async def _service(
+        self, lookup: Lookup, name: str, qtype: int, depth: int
+    ) -> Resolved:
+        resolved = Resolved(Answer())
+        instances = await self._healthy(
+            lookup.subject,
+            lookup.tag,
+            lookup.datacenter,
+            connect=lookup.kind == "connect",
+            to=resolved,
+        )
+        if not instances:
+            return self._nothing(codec.NXDOMAIN, resolved)
+        ttl = self._options.ttl_for_service(lookup.subject)
+        if qtype == codec.SRV:
+            await self._service_srv(instances, name, ttl, depth, resolved)
+        else:
+            await self._service_addresses(instances, name, qtype, ttl, depth, resolved)
+        if not resolved.answer.answers:
+            return self._nothing(codec.NOERROR, resolved)
+        return resolved
+
+    async def _service_addresses(
+        self,
+        instances: list[CheckServiceNode],
+        name: str,
+        qtype: int,
+        ttl: int,
+        depth: int,
+        resolved: Resolved,
+    ) -> None:
+        seen: set[str] = set()
+        hosts: list[str] = []
+        answers = resolved.answer.answers
+        for instance in instances:
+            target = instance.service.address or instance.node.address
+            if target.rstrip(".").lower() == name:  # it would point at itself
+                target = instance.node.address
+            if target in seen:
+                continue
+            seen.add(target)
+            address = parse_address(target)
+            if address is None:
+                hosts.append(target)
+                continue
+            record = _address_record(None, address, ttl)
+            # Observed: a TXT question on a service gets the addresses.
+            if qtype == codec.TXT or _wanted(record, qtype):
+                answers.append(record)
+        if not answers and hosts and qtype != codec.MX:
+            # A name may have one CNAME only: the first instance's.
+            answers += await self._target_records(
+                None, hosts[0], qtype, ttl, depth, resolved
+            )
+
+    async def _service_srv(
+        self,
+        instances: list[CheckServiceNode],
+        name: str,
+        ttl: int,
+        depth: int,
+        resolved: Resolved,
+    ) -> None:
+        o = self._options
+        seen: set[tuple[str, str, int]] = set()
+        answer = resolved.answer
+        for instance in instances:
+            node, service = instance.node, instance.service
+            own = service.address
+            if own.rstrip(".").lower() == name:
+                own = ""
+            key = (node.node, own, service.port)
+            if key in seen:
+                continue
+            seen.add(key)
+            address = parse_address(own or node.address)
+            if own and address is not None:
+                datacenter = node.datacenter or o.datacenter
+                target = f"{hex_name(address)}.addr.{datacenter}.{o.domain}"
+            elif address is None:
+                target = (own or node.address).rstrip(".")
+            else:
+                target = self._node_name(node)
+            if not codec.is_encodable(target):
+                continue
+            data = Service(1, _weight(instance), service.port, target)
+            answer.answers.append(Record(None, codec.SRV, ttl, data))
+            if address is not None:
+                answer.additional.append(_address_record(target, address, ttl))
+            else:
+                answer.additional += await self._chase(target, ttl, depth + 1, resolved)
+            if not own and address is not None and o.enable_additional_node_meta_txt:
+                answer.additional += _meta_records(target, node, ttl)
+
+    # -- reverse
+
+    async def _resolve_arpa(self, name: str, qtype: int) -> Resolved | None:
+        """Answer a PTR question; ``None`` hands it to the recursors.
+
+        A service's own address is found by a scan of the catalog, so these
+        answers are not kept.
+        """
+        o = self._options
+        address = parse_reverse(name)
+        resolved = Resolved(Answer(), None)
+        if address is not None and qtype in (codec.PTR, codec.ANY, codec.SOA):
+            target = await self._reverse(address, resolved)
+            if target and codec.is_encodable(target):
+                resolved.answer.answers = [Record(None, codec.PTR, 0, target)]
+                if qtype == codec.SOA:
+                    resolved.answer.authority = [self._soa()]
+                return resolved
+        if self._recursor:
+            return None
+        resolved.answer = Answer(codec.SERVFAIL, authoritative=False)
+        assert o.datacenter
+        return resolved
+
+    async def _reverse(
+        self, address: IPv4Address | IPv6Address, resolved: Resolved
+    ) -> str:
+        o = self._options
+        args = DCSpecificRequest(token=o.token, allow_stale=o.allow_stale)
+        nodes: list[Row] = await self._call("Catalog.ListNodes", args, resolved)
+        for row in nodes:
+            node: Node = row.record
+            if parse_address(node.address) == address:
+                return self._node_name(node)
+        names: dict[str, list[str]] = await self._call(
+            "Catalog.ListServices", args, resolved
+        )
+        for service in names:
+            request = ServiceSpecificRequest(
+                service_name=service, token=o.token, allow_stale=o.allow_stale
+            )
+            rows: list[Row] = await self._call(
+                "Catalog.ServiceNodes", request, resolved
+            )
+            for row in rows:
+                instance: ServiceInstance = row.record
+                own = instance.service.address
+                if own and parse_address(own) == address:
+                    return f"{service}.service.{o.datacenter}.{o.domain}"
+        return ""
+
+
+def _address_record(
+    owner: str | None, address: IPv4Address | IPv6Address, ttl: int
+) -> Record:
+    rtype = codec.A if address.version == 4 else codec.AAAA
+    return Record(owner, rtype, ttl, address.packed)
+
+
+def _wanted(record: Record, qtype: int) -> bool:
+    return qtype in (record.type, codec.ANY)
+
+
+def _weight(instance: CheckServiceNode) -> int:
+    weights = instance.service.weights
+    if weights is None:
+        return 1
+    warning = any(check.status == "warning" for check in instance.checks)
+    weight = weights.warning if warning else weights.passing
+    return min(max(weight, 0), 65535)
+
+
+def _meta_records(owner: str | None, node: Node, ttl: int) -> list[Record]:
+    """Return the node's meta as TXT records (RFC 1464)."""
+    return [
+        Record(owner, codec.TXT, ttl, codec.encode_text(_attribute(key, value)))
+        for key, value in (node.meta or {}).items()
+    ]
+
+
+def _attribute(key: str, value: str) -> str:
+    if key.lower().startswith("rfc1035-"):
+        return value
+    quoted = key.replace("`", "``").replace("=", "`=")
+    lead = len(quoted) - len(quoted.lstrip())
+    quoted = quoted[:lead].replace(" ", "` ").replace("\t", "`\t") + quoted[lead:]
+    trail = len(quoted.rstrip())
+    quoted = quoted[:trail] + quoted[trail:].replace(" ", "` ").replace("\t", "`\t")
+    return f"{quoted}={value}"
