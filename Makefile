@@ -1,0 +1,49 @@
+# Every target sets up .venv by itself; python3, make and a shell are enough.
+#   make demo    a cluster, a service and a template, working together
+#   make test    unit tests, then the conformance cases
+#   make lint    ruff, its formatter, pyright
+#   make bench   the measurements
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := test
+.PHONY: demo test unit conformance lint format bench clean
+
+$(VENV)/.runtime: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+demo: $(VENV)/.runtime
+	$(BIN)/python demo/run.py $(ARGS)
+
+test: unit conformance
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+conformance: $(VENV)/.dev
+	$(BIN)/python tests/run_conformance.py
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.dev
+	$(BIN)/python tests/bench/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

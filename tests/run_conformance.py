@@ -1,0 +1,97 @@
+"""Run the conformance cases of the areas built so far against a local agent.
+
+The areas are listed in ``conformance_areas.txt``. Cases of a newer copy of the kit
+(``--newer DIR``) that differ from the copy here are run as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+CASES = HERE / "conformance" / "cases"
+NEWER = ROOT.parent / "shared" / "conformance" / "cases"
+START = (
+    f"{Path(sys.executable).parent / 'pyconsul'} agent -dev -http-port={{http}}"
+    " -dns-port={dns} -serf-lan-port={serf} -serf-wan-port={serf_wan}"
+    " -server-port={server} -grpc-port={grpc} -node=node1 -datacenter=dc1"
+    " -bind=127.0.0.1"
+)
+
+
+def selected(listing: str) -> tuple[set[str], set[str]]:
+    """Return the areas to run and the cases to leave out, of a listing's text."""
+    areas: set[str] = set()
+    left_out: set[str] = set()
+    for line in listing.splitlines():
+        words = line.split()
+        if not words or words[0] == "#":
+            continue
+        if words[0] == "-":
+            left_out.add(words[1])
+        else:
+            areas.add(words[0])
+    return areas, left_out
+
+
+def chosen(folder: Path, areas: set[str], left_out: set[str]) -> list[str]:
+    """Return the names of the cases in a folder that are to run."""
+    return [
+        path.stem
+        for path in sorted(folder.glob("*.json"))
+        if path.stem not in left_out and json.loads(path.read_bytes())["area"] in areas
+    ]
+
+
+def differing(folder: Path, than: Path) -> list[Path]:
+    """Return the case files of a folder that another lacks or has otherwise."""
+    return [
+        path
+        for path in sorted(folder.glob("*.json"))
+        if not (than / path.name).is_file()
+        or (than / path.name).read_bytes() != path.read_bytes()
+    ]
+
+
+def run(folder: Path, names: list[str], options: argparse.Namespace) -> int:
+    """Run the kit on some cases; its exit status."""
+    command = [sys.executable, str(HERE / "conformance" / "run.py"), "--start", START]
+    command += ["--cases", str(folder), "--jobs", str(options.jobs)]
+    for name in names:
+        command += ["--only", name]
+    return subprocess.run(command, check=False).returncode
+
+
+def main() -> int:
+    """Run what is selected; 1 when a step failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=4, help="cases at the same time")
+    parser.add_argument("--newer", type=Path, default=NEWER, metavar="DIR")
+    parser.add_argument("--area", action="append", help="only this area; repeatable")
+    options = parser.parse_args()
+    listing = (HERE / "conformance_areas.txt").read_text(encoding="utf-8")
+    areas, left_out = selected(listing)
+    if options.area:
+        areas = set(options.area)
+    status = run(CASES, chosen(CASES, areas, left_out), options)
+    changed = differing(options.newer, CASES) if options.newer.is_dir() else []
+    if changed:
+        with tempfile.TemporaryDirectory() as folder:
+            for path in changed:
+                shutil.copy(path, folder)
+            names = chosen(Path(folder), areas, left_out)
+            if names:
+                print(f"\nfrom {options.newer}:", flush=True)
+                status = run(Path(folder), names, options) or status
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
