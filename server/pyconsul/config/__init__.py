@@ -1,1 +1,1 @@
-"""Agent configuration: files and flags to one typed value."""
+"""Configuration: flags and files into one frozen ``AgentConfig``."""
