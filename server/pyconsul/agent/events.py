@@ -1,0 +1,93 @@
+"""User events: who gets one, the ring of those received, their index.
+
+Pure. ``EventLog`` is this agent's view: a Lamport clock, the last 256 events
+that were meant for it, and the index clients block on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from msgspec.structs import replace
+
+from pyconsul.types.errors import ConsulError
+from pyconsul.types.records import NodeService, UserEvent
+
+RING = 256
+MAX_BYTES = 512
+"""Name and payload together, before encoding."""
+
+
+def validate_event(event: UserEvent) -> None:
+    """Raise ``ConsulError`` with the API's text for a refused event."""
+    if event.tag_filter and not event.service_filter:
+        raise ConsulError("Cannot provide tag filter without service filter")
+    for name, pattern in (
+        ("node", event.node_filter),
+        ("service", event.service_filter),
+        ("tag", event.tag_filter),
+    ):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConsulError(
+                f"Invalid {name} filter: error parsing regexp: {error}: `{pattern}`"
+            ) from None
+    if len(event.name) + len(event.payload) > MAX_BYTES:
+        raise ConsulError(
+            "1 error occurred:\n\t* user event exceeds configured limit of "
+            f"{MAX_BYTES} bytes before encoding\n\n"
+        )
+
+
+def is_for(event: UserEvent, node: str, services: Iterable[NodeService]) -> bool:
+    """Say whether an event's filters match this node and its services."""
+    if event.node_filter and re.search(event.node_filter, node) is None:
+        return False
+    if not event.service_filter:
+        return True
+    for service in services:
+        if re.search(event.service_filter, service.id) is None:
+            continue
+        if not event.tag_filter:
+            return True
+        if any(re.search(event.tag_filter, tag) for tag in service.tags or ()):
+            return True
+    return False
+
+
+def event_index(event_id: str) -> int:
+    """Return the index an event gives its list: halves of the UUID, XORed."""
+    digits = event_id.replace("-", "")
+    return int(digits[:16], 16) ^ int(digits[16:], 16)
+
+
+class EventLog:
+    """The events of this agent, oldest first."""
+
+    def __init__(self) -> None:
+        self._ring: deque[UserEvent] = deque(maxlen=RING)
+        self._clock = 0
+        self.on_change: list[Callable[[], None]] = []
+
+    def stamp(self, event: UserEvent) -> UserEvent:
+        """Give a fired event its Lamport time."""
+        self._clock += 1
+        return replace(event, l_time=self._clock)
+
+    def witness(self, l_time: int) -> None:
+        """Take note of a time seen elsewhere."""
+        self._clock = max(self._clock, l_time)
+
+    def add(self, event: UserEvent) -> None:
+        """Store a received event and wake those who wait."""
+        self.witness(event.l_time)
+        self._ring.append(event)
+        for callback in list(self.on_change):
+            callback()
+
+    def listed(self, name: str = "") -> list[UserEvent]:
+        """Return events, oldest first, of one name or of all."""
+        return [event for event in self._ring if not name or event.name == name]

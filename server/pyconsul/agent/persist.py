@@ -1,0 +1,151 @@
+"""What a durable agent remembers of its services and checks between starts.
+
+One JSON file an object, named by the SHA-256 of its id, written aside and then
+renamed, readable by the owner only. A file that cannot be read is skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import TypeVar
+
+import msgspec
+
+from pyconsul.config.definitions import CheckDefinition
+from pyconsul.types.records import HealthCheck, NodeService, Record
+
+log = logging.getLogger("agent")
+T = TypeVar("T")
+MAX_FILE = 1 << 20
+
+
+class StoredService(Record, frozen=True, kw_only=True):
+    """``services/<sha256>``."""
+
+    token: str = ""
+    service: NodeService = NodeService()
+    source: str = "remote"
+
+
+class StoredCheck(Record, frozen=True, kw_only=True):
+    """``checks/<sha256>``; ``chk_type`` is how the check runs."""
+
+    check: HealthCheck = HealthCheck()
+    chk_type: CheckDefinition = CheckDefinition()
+    token: str = ""
+    source: str = "remote"
+
+
+class StoredState(Record, frozen=True, kw_only=True):
+    """``checks/state/<sha256>``; ``expires`` in Unix seconds."""
+
+    check_id: str = msgspec.field(name="CheckID", default="")
+    output: str = ""
+    status: str = ""
+    expires: int = 0
+
+
+class Persistence:
+    """Files below ``data_dir``; with an empty one nothing is kept."""
+
+    def __init__(self, data_dir: str) -> None:
+        self._root = data_dir
+
+    def save_service(self, service: NodeService, token: str) -> None:
+        """Remember a service."""
+        stored = StoredService(token=token, service=service)
+        self._write("services", service.id, stored)
+
+    def drop_service(self, service_id: str) -> None:
+        """Forget a service."""
+        self._remove("services", service_id)
+
+    def services(self) -> Iterator[StoredService]:
+        """Yield the services remembered."""
+        return self._load("services", StoredService)
+
+    def save_check(
+        self, check: HealthCheck, definition: CheckDefinition, token: str
+    ) -> None:
+        """Remember a check."""
+        stored = StoredCheck(check=check, chk_type=definition, token=token)
+        self._write("checks", check.check_id, stored)
+
+    def drop_check(self, check_id: str) -> None:
+        """Forget a check and its state."""
+        self._remove("checks", check_id)
+        self._remove("checks/state", check_id)
+
+    def checks(self) -> Iterator[StoredCheck]:
+        """Yield the checks remembered."""
+        return self._load("checks", StoredCheck)
+
+    def save_state(self, state: StoredState) -> None:
+        """Remember the last report to a TTL check."""
+        self._write("checks/state", state.check_id, state)
+
+    def state(self, check_id: str, now: float) -> StoredState | None:
+        """Return a report that has not expired; an expired one is removed."""
+        if not self._root:
+            return None
+        path = self._path("checks/state", check_id)
+        try:
+            with open(path, "rb") as file:
+                state = msgspec.json.decode(file.read(MAX_FILE), type=StoredState)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError):
+            state = StoredState()
+        if state.expires <= now:
+            self._remove("checks/state", check_id)
+            return None
+        return state
+
+    def _path(self, kind: str, key: str) -> str:
+        return os.path.join(self._root, kind, sha256(key.encode()).hexdigest())
+
+    def _write(self, kind: str, key: str, value: Record) -> None:
+        if not self._root:
+            return
+        path = self._path(kind, key)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        write_atomic(path, msgspec.json.encode(value))
+
+    def _remove(self, kind: str, key: str) -> None:
+        if self._root:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(kind, key))
+
+    def _load(self, kind: str, record: type[T]) -> Iterator[T]:
+        folder = os.path.join(self._root, kind)
+        if not self._root or not os.path.isdir(folder):
+            return
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if name.endswith(".tmp") or not os.path.isfile(path):
+                continue
+            try:
+                with open(path, "rb") as file:
+                    yield msgspec.json.decode(file.read(MAX_FILE), type=record)
+            except (OSError, msgspec.MsgspecError) as error:
+                log.error("Failed reading persisted file: file=%s %s", path, error)
+
+
+def write_atomic(path: str, data: bytes) -> None:
+    """Replace a file at once, mode 0600, synced to disk."""
+    aside = path + ".tmp"
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise
