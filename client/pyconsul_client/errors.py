@@ -23,6 +23,10 @@ class ConnectionRefusedByLimitError(TransportError):
     """The server turned a new connection away: too many from this address."""
 
 
+class UnansweredError(TransportError):
+    """A new connection ended before the first byte of an answer."""
+
+
 class ProtocolError(TransportError):
     """The peer's bytes are not the HTTP or JSON expected, or exceed a limit."""
 

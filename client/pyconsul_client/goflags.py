@@ -196,6 +196,9 @@ class FlagSet:
         """Declare a flag read by ``parse``, whose FlagError text is shown."""
         self._add(name, "one", default, parse, text, placeholder, group)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._flags
+
     def parse(self, argv: Sequence[str]) -> None:
         """Read ``argv``; raises FlagError, or HelpRequested for ``-h``."""
         flags_end = argv.index("--") if "--" in argv else len(argv)
@@ -254,7 +257,7 @@ class FlagSet:
         """Return a repeatable flag's values in the order given."""
         value = self._flags[name].value
         assert isinstance(value, list)
-        return [str(item) for item in value]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # noqa: E501
+        return [str(item) for item in value]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
     def mapping(self, name: str) -> dict[str, str]:
         """Return the pairs of a ``key=value`` flag."""
@@ -302,7 +305,7 @@ class FlagSet:
                     f'Missing "=" value in argument: {text}'
                 )
             assert isinstance(flag.value, dict)
-            flag.value[key] = value
+            flag.value[key] = value  # pyright: ignore[reportUnknownMemberType]
         elif flag.kind == "many":
             assert isinstance(flag.value, list)
             flag.value.append(text)  # pyright: ignore[reportUnknownMemberType]

@@ -178,9 +178,7 @@ class Queries:
         params = (("name", name),) if name else ()
         return Query("/v1/event/list", params, Kind.EVENTS, monotonic=False)
 
-    def _params(
-        self, dc: str, *extra: tuple[str, str]
-    ) -> tuple[tuple[str, str], ...]:
+    def _params(self, dc: str, *extra: tuple[str, str]) -> tuple[tuple[str, str], ...]:
         dc = dc or self._datacenter
         params = [("dc", dc)] if dc else []
         flags = ("recurse", "keys")

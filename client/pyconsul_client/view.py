@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .errors import ApiError, ClientError, ConnectionRefusedByLimitError
-from .http import error_of, freshness_of
 from .queries import Query, decode
+from .responses import Freshness, error_of, freshness_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .client import Client
-    from .http import Response
+    from .responses import Response
     from .transport import Lane, Transport
 
 
@@ -98,15 +98,6 @@ class Verdict(enum.Enum):
     SAME = enum.auto()
     DISTRUSTED = enum.auto()
     """Dropped; the next question goes to the leader."""
-
-
-class Freshness(msgspec.Struct, frozen=True):
-    """The headers of an answer that say how far to trust it."""
-
-    index: int = 0
-    last_contact: float = 0.0
-    """Seconds since the answering server heard from the leader."""
-    known_leader: bool = True
 
 
 class ViewCore:
@@ -238,8 +229,8 @@ class ViewCore:
         self._mode_reset()
         return delay
 
-    def crowded_out(self) -> None:
-        """Note that a question was turned away for want of a connection."""
+    def unanswered(self) -> None:
+        """Note that a question was turned away; nothing is wrong with the data."""
         self._asked = None
 
     def _too_old(self, freshness: Freshness, mode: Mode) -> bool:
@@ -279,7 +270,15 @@ class ViewCore:
 class View:
     """The data of one query, kept up to date while its ``Views`` lives."""
 
-    __slots__ = ("_core", "_on_change", "_scope", "_waiters", "error", "query")
+    __slots__ = (
+        "_core",
+        "_on_change",
+        "_scope",
+        "_stopped",
+        "_waiters",
+        "error",
+        "query",
+    )
 
     def __init__(
         self, query: Query, core: ViewCore, on_change: Callable[[Query], None]
@@ -290,6 +289,7 @@ class View:
         self._core = core
         self._on_change = on_change
         self._scope: anyio.CancelScope | None = None
+        self._stopped = False
         self._waiters: list[anyio.Event] = []
 
     @property
@@ -322,6 +322,7 @@ class View:
 
     def stop(self) -> None:
         """Stop asking; the data stays. ``Views.keep`` is the usual way."""
+        self._stopped = True
         if self._scope is not None:
             self._scope.cancel()
 
@@ -334,24 +335,32 @@ class View:
         lane: Lane | None = None
         with anyio.CancelScope() as self._scope:
             try:
-                while True:
+                # Stopped before the task began: there was no scope to cancel.
+                while not self._stopped:
                     if lane is None and self._core.index and self.query.blocking:
                         lane = transport.lane()
                     ask = self._core.ask(
-                        anyio.current_time(),
-                        may_block=lane is not None or not self._core.ready,
+                        anyio.current_time(), may_block=lane is not None
                     )
                     if ask.delay > 0:
                         await anyio.sleep(ask.delay)
-                    lane = await self._ask(transport, lane, ask)
+                    try:
+                        await self._ask(transport, lane, ask)
+                    except ConnectionRefusedByLimitError as error:
+                        # Too many connections: without a lane this view polls.
+                        self.error = error
+                        self._core.unanswered()
+                        if lane is not None:
+                            await lane.aclose()
+                            lane = None
+                    if lane is not None and lane.surplus:
+                        await lane.aclose()
+                        lane = None
             finally:
                 if lane is not None:
-                    lane.close()
+                    await lane.aclose()
 
-    async def _ask(
-        self, transport: Transport, lane: Lane | None, ask: Ask
-    ) -> Lane | None:
-        """Ask once; return the lane to go on with."""
+    async def _ask(self, transport: Transport, lane: Lane | None, ask: Ask) -> None:
         import anyio
 
         target = self.query.target(ask.params())
@@ -361,13 +370,8 @@ class View:
             else:
                 response = await transport.fetch(target, ask.timeout)
             verdict = self._judge(response)
-        except ConnectionRefusedByLimitError as error:
-            # Too many connections for this server: this view polls from now on.
-            self.error = error
-            self._core.crowded_out()
-            if lane is not None:
-                lane.close()
-            return None
+        except ConnectionRefusedByLimitError:
+            raise
         except ClientError as error:
             self.error = error
             self._core.failed(
@@ -375,13 +379,12 @@ class View:
                 retryable=error.retryable,
                 retry_after=error.retry_after if isinstance(error, ApiError) else None,
             )
-            return lane
+            return
         self.error = None
         if verdict is Verdict.CHANGED:
             for waiter in self._waiters:
                 waiter.set()
             self._on_change(self.query)
-        return lane
 
     def _judge(self, response: Response) -> Verdict:
         status, body = response.status, response.body

@@ -1,0 +1,275 @@
+"""How questions reach the agent: ordinary requests, first fetches, long polls.
+
+``request`` is for ordinary calls and runs on httpx. Long polls each have a
+connection of their own (a *lane*): one httpx pool takes 38 s for 500 polls of
+one second (`libraries.md` section 2). First fetches share a few connections, so
+1,500 views settle within a server's limit of connections per client, 200 by
+default; when lanes meet that limit, the surplus views poll through the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+from anyio.abc import ByteStream
+
+from .connection import Connection
+from .errors import (
+    ConnectionRefusedByLimitError,
+    ProtocolError,
+    TransportError,
+    UnansweredError,
+)
+from .options import Options
+from .responses import MAX_BODY, MAX_REDIRECTS, Response, redirected
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+POOL_SIZE = 8
+LIMIT_HINT = 100
+"""Lanes open from which a connection closed unanswered counts as turned away."""
+REQUEST_TIMEOUT = 60.0
+USER_AGENT = "pyconsul-client"
+
+
+class Lane(Protocol):
+    """A connection of its own for one view's long polls."""
+
+    @property
+    def surplus(self) -> bool:
+        """Whether the server's limit asks to give this lane up."""
+        ...
+
+    async def get(self, target: str, within: float) -> Response:
+        """Return the answer to ``GET target``; raises TransportError."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection and free the lane."""
+        ...
+
+
+class Transport(Protocol):
+    """What the client needs; a test may put its own in place."""
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        within: float = REQUEST_TIMEOUT,
+    ) -> Response:
+        """Return the answer to any request; raises TransportError."""
+        ...
+
+    async def fetch(self, target: str, within: float) -> Response:
+        """Return the answer to a ``GET`` that is answered at once."""
+        ...
+
+    def lane(self) -> Lane | None:
+        """Return a lane for long polls, ``None`` when there is none left."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class HttpTransport:
+    """The transport over TCP, TLS or a unix socket."""
+
+    def __init__(self, options: Options, max_lanes: int = 4096) -> None:
+        self._options = options
+        self._context: ssl.SSLContext | None = None
+        self._httpx: httpx.AsyncClient | None = None
+        self._slots = anyio.Semaphore(POOL_SIZE)
+        self._idle: list[Connection] = []
+        self._lanes: set[_HttpLane] = set()
+        self.max_lanes = max_lanes
+        """Lanes allowed; lowered when the server turns connections away."""
+        named = {"Host": options.authority, "User-Agent": USER_AGENT}
+        self._headers = tuple(
+            (name.encode("latin-1"), value.encode("latin-1", "replace"))
+            for name, value in (named | options.headers()).items()
+        )
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        within: float = REQUEST_TIMEOUT,
+    ) -> Response:
+        """Return the answer to any request; raises TransportError."""
+        import httpx
+
+        client = self._client()
+        for _ in range(MAX_REDIRECTS):
+            try:
+                async with client.stream(
+                    method,
+                    self._options.url + target,
+                    content=body or None,
+                    headers=headers,
+                    timeout=within,
+                ) as answer:
+                    parts: list[bytes] = []
+                    size = 0
+                    async for part in answer.aiter_bytes():
+                        size += len(part)
+                        if size > MAX_BODY:
+                            raise ProtocolError(f"an answer over {MAX_BODY} bytes")
+                        parts.append(part)
+                    response = Response(
+                        answer.status_code, dict(answer.headers), b"".join(parts)
+                    )
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reason = str(error) or type(error).__name__
+                raise TransportError(f"{method} {target}: {reason}") from error
+            onward = redirected(response, self._options.url, target)
+            if onward is None or method not in ("GET", "HEAD"):
+                return response
+            target = onward
+        raise ProtocolError(f"stopped after {MAX_REDIRECTS} redirects")
+
+    async def fetch(self, target: str, within: float) -> Response:
+        """Return the answer to a ``GET`` over one of a few shared connections."""
+        async with self._slots:
+            connection = self._idle.pop() if self._idle else self.connection()
+            try:
+                return await self.follow(connection, target, within)
+            finally:
+                if connection.is_open:
+                    self._idle.append(connection)
+
+    def lane(self) -> Lane | None:
+        """Return a lane, ``None`` when ``max_lanes`` are in use."""
+        if len(self._lanes) >= self.max_lanes:
+            return None
+        lane = _HttpLane(self)
+        self._lanes.add(lane)
+        return lane
+
+    def release(self, lane: _HttpLane) -> None:
+        """Forget a lane that is closing."""
+        self._lanes.discard(lane)
+
+    @property
+    def lanes(self) -> int:
+        """Lanes in use."""
+        return len(self._lanes)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for lane in list(self._lanes):
+            await lane.aclose()
+        while self._idle:
+            await self._idle.pop().aclose()
+        if self._httpx is not None:
+            client, self._httpx = self._httpx, None
+            await client.aclose()
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._httpx is None:
+            import httpx
+
+            options = self._options
+            self._httpx = httpx.AsyncClient(
+                headers=options.headers() | {"User-Agent": USER_AGENT},
+                transport=httpx.AsyncHTTPTransport(
+                    uds=options.socket_path or None,
+                    verify=self._tls() if options.tls else False,
+                ),
+                # A proxy from the environment must not see the token.
+                trust_env=False,
+            )
+        return self._httpx
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = self._options.ssl_context()
+        return self._context
+
+    def connection(self) -> Connection:
+        """Return a connection not yet opened."""
+        return Connection(self._connect, self._headers)
+
+    async def _connect(self) -> ByteStream:
+        options = self._options
+        if options.socket_path:
+            return await anyio.connect_unix(options.socket_path)
+        if not options.tls:
+            return await anyio.connect_tcp(options.host, options.port)
+        return await anyio.connect_tcp(
+            options.host,
+            options.port,
+            ssl_context=self._tls(),
+            tls_hostname=options.server_name or options.host,
+            # HTTP frames its messages: no need to wait for a close_notify.
+            tls_standard_compatible=False,
+        )
+
+    async def follow(
+        self, connection: Connection, target: str, within: float
+    ) -> Response:
+        """Return the answer to a ``GET``, redirects within the origin followed."""
+        options = self._options
+        for _ in range(MAX_REDIRECTS):
+            response = await connection.get(options.prefix + target, within)
+            onward = redirected(response, options.url, target)
+            if onward is None:
+                return response
+            target = onward
+        raise ProtocolError(f"stopped after {MAX_REDIRECTS} redirects")
+
+    def turned_away(self) -> None:
+        """Note that the server refuses more connections: lower ``max_lanes``."""
+        # A tenth is left to other programs on this machine, and to ours.
+        open_lanes = sum(lane.is_open for lane in self._lanes)
+        self.max_lanes = max(1, min(self.max_lanes, open_lanes * 9 // 10))
+
+
+class _HttpLane:
+    """A lane of an ``HttpTransport``."""
+
+    __slots__ = ("_connection", "_transport")
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
+        self._connection = transport.connection()
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection.is_open
+
+    @property
+    def surplus(self) -> bool:
+        return self._transport.lanes > self._transport.max_lanes
+
+    async def get(self, target: str, within: float) -> Response:
+        transport = self._transport
+        fresh = not self._connection.is_open
+        try:
+            return await transport.follow(self._connection, target, within)
+        except ConnectionRefusedByLimitError:
+            transport.turned_away()
+            raise
+        except UnansweredError as error:
+            if fresh and transport.lanes > LIMIT_HINT:
+                # The limiter's 429 is often lost to the reset that follows it.
+                transport.turned_away()
+                raise ConnectionRefusedByLimitError(str(error)) from error
+            raise
+
+    async def aclose(self) -> None:
+        self._transport.release(self)
+        await self._connection.aclose()
