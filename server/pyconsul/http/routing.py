@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
 from pyconsul.types.messages import Cell
@@ -343,7 +343,7 @@ def then(
     """
     if not isinstance(value, asyncio.Future):
         return function(value)
-    below: asyncio.Future[T] = value
+    below = cast("asyncio.Future[T]", value)
     result: asyncio.Future[Response] = below.get_loop().create_future()
 
     def settle(done: asyncio.Future[T]) -> None:

@@ -1,0 +1,164 @@
+"""Answers kept while nothing they read has changed.
+
+``HotAnswers`` maps the bytes of a whole request to the bytes of its answer. An
+answer is kept from the second time a request is seen, and dropped when one of
+the cells it read fires, so an identical request costs one look-up and one
+write. What cells do not tell (leadership, ACL changes, reload) must call
+``clear()``. ``RecentReplies`` is the agent cache of ``?cached`` (1.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pyconsul.types.messages import Cell, Reply
+
+MAX_REQUEST = 2048
+"""Requests above this many bytes are not looked up."""
+
+MAX_ANSWER = 1 << 20
+"""Answers above this many bytes are not kept."""
+
+_MAX_SEEN = 8192
+_OVERHEAD = 512  # bytes for the objects around one answer
+_JOINED = 4096  # up to here head and body are kept as one piece
+
+
+class HotAnswer:
+    """A kept answer: what follows the status and date lines, then the body.
+
+    ``body`` is ``None`` when it is part of ``head`` (small answers).
+    """
+
+    __slots__ = ("_owner", "body", "cells", "head", "key", "size", "status")
+
+    def __init__(
+        self,
+        owner: HotAnswers,
+        key: bytes,
+        status: int,
+        head: bytes,
+        body: bytes,
+        cells: Sequence[Cell],
+    ) -> None:
+        self._owner = owner
+        self.key = key
+        self.status = status
+        self.head = head
+        self.body: bytes | None = body
+        if len(body) <= _JOINED:
+            self.head = head + body
+            self.body = None
+        self.cells = cells
+        self.size = len(key) + len(head) + len(body) + _OVERHEAD
+
+    def fire(self) -> None:
+        """A cell changed: the answer is no longer true."""
+        self._owner.drop(self)
+
+
+class HotAnswers:
+    """Kept answers by request bytes, bounded in bytes, oldest out first."""
+
+    def __init__(self, max_bytes: int = 32 << 20) -> None:
+        self.answers: dict[bytes, HotAnswer] = {}
+        """Looked up directly by connections."""
+        self._seen: set[int] = set()
+        self._bytes = 0
+        self._max_bytes = max_bytes
+
+    def offer(
+        self, key: bytes, status: int, head: bytes, body: bytes, cells: Sequence[Cell]
+    ) -> None:
+        """Keep an answer if its request was seen before."""
+        if len(body) > MAX_ANSWER or key in self.answers:
+            return
+        mark = hash(key)
+        if mark not in self._seen:
+            # Requests made once must not pay for subscriptions.
+            if len(self._seen) >= _MAX_SEEN:
+                self._seen.clear()
+            self._seen.add(mark)
+            return
+        answer = HotAnswer(self, key, status, head, body, cells)
+        if answer.size > self._max_bytes:
+            return
+        while self._bytes + answer.size > self._max_bytes:
+            self.drop(next(iter(self.answers.values())))
+        self.answers[key] = answer
+        self._bytes += answer.size
+        for cell in cells:
+            cell.subscribe(answer)
+
+    def drop(self, answer: HotAnswer) -> None:
+        """Forget an answer and leave its cells."""
+        if self.answers.get(answer.key) is not answer:
+            return
+        del self.answers[answer.key]
+        self._bytes -= answer.size
+        for cell in answer.cells:
+            cell.unsubscribe(answer)
+
+    def clear(self) -> None:
+        """Forget everything (leader change, ACL change, reload)."""
+        for answer in list(self.answers.values()):
+            self.drop(answer)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes held at present."""
+        return self._bytes
+
+
+class RecentReply:
+    """The last reply of a cached request; ``at`` in monotonic seconds."""
+
+    __slots__ = ("_reply", "at", "fresh")
+
+    def __init__(self, reply: Reply, at: float) -> None:
+        self._reply = reply
+        self.at = at
+        self.fresh = bool(reply.cells)
+        for cell in reply.cells:
+            cell.subscribe(self)
+
+    @property
+    def reply(self) -> Reply:
+        """The reply as it was."""
+        return self._reply
+
+    def fire(self) -> None:
+        """Something the reply read has changed."""
+        self.fresh = False
+        self.release()
+
+    def release(self) -> None:
+        """Leave the cells."""
+        for cell in self._reply.cells:
+            cell.unsubscribe(self)
+
+
+class RecentReplies:
+    """The agent cache: last replies by request, oldest out first."""
+
+    def __init__(self, clock: Callable[[], float], max_entries: int = 1024) -> None:
+        self._clock = clock
+        self._entries: dict[object, RecentReply] = {}
+        self._max_entries = max_entries
+
+    def get(self, key: object) -> RecentReply | None:
+        """Return what is known of a request."""
+        return self._entries.get(key)
+
+    def put(self, key: object, reply: Reply) -> None:
+        """Remember a reply."""
+        old = self._entries.pop(key, None)
+        if old is not None:
+            old.release()
+        elif len(self._entries) >= self._max_entries:
+            self._entries.pop(next(iter(self._entries))).release()
+        self._entries[key] = RecentReply(reply, self._clock())
+
+    def age(self, entry: RecentReply) -> int:
+        """Return whole seconds since a reply was fetched; 0 while it is true."""
+        return 0 if entry.fresh else int(self._clock() - entry.at)

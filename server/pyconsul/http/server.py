@@ -1,0 +1,550 @@
+"""Connections: bytes to requests and answers to bytes, in order.
+
+One ``asyncio.Protocol`` on httptools a connection; a held (blocking) request
+is a future and needs no task. Requests of one connection are answered one
+after the other, so pipelined ones keep their order. A client that goes away
+cancels the future it waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any, cast
+
+import httptools
+
+from pyconsul.http.errors import error_response
+from pyconsul.http.face import STATUS_LINES, Face, HttpOptions
+from pyconsul.http.hot import MAX_REQUEST
+from pyconsul.http.routing import Request, Response, Routes
+from pyconsul.types.messages import Caller
+
+MAX_HEAD = 256 << 10
+"""Bytes of a request's head; above that the answer is a 431."""
+
+MAX_BACKLOG = 64
+"""Pipelined requests a connection may have waiting before it is not read."""
+
+HEAD_SECONDS = 60.0
+"""Time a client has to send a request's head."""
+
+_DRAIN = 1 << 20
+_SWEEP_SECONDS = 15.0
+_JOINED = 4096
+_MAX_STREAM_BUFFER = 16 << 20
+_CLOSE = b"Connection: close\r\n"
+_TOO_MANY = b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\n\r\n"
+
+
+class Stream:
+    """The ``StreamSink`` of a connection: chunked, or until close for 1.0."""
+
+    def __init__(
+        self, transport: asyncio.Transport, chunked: bool, ended: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._chunked = chunked
+        self._ended = ended
+        self._open = True
+        self._callbacks: list[Callable[[], None]] = []
+
+    def write(self, data: bytes) -> None:
+        """Send a piece; a client that reads too slowly is disconnected."""
+        if not self._open or not data:
+            return
+        if self._transport.get_write_buffer_size() > _MAX_STREAM_BUFFER:
+            self._transport.abort()
+            return
+        if self._chunked:
+            self._transport.writelines([b"%x\r\n" % len(data), data, b"\r\n"])
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """End the answer."""
+        if self._open:
+            if self._chunked:
+                self._transport.write(b"0\r\n\r\n")
+            self.lost()
+            self._ended()
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call back once the answer has ended."""
+        if self._open:
+            self._callbacks.append(callback)
+        else:
+            callback()
+
+    def lost(self) -> None:
+        """The client has gone, or the answer is complete."""
+        if self._open:
+            self._open = False
+            for callback in self._callbacks:
+                callback()
+
+
+class Connection(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_backlog",
+        "_body",
+        "_close_after",
+        "_counted",
+        "_face",
+        "_final",
+        "_head_bytes",
+        "_head_done",
+        "_headers",
+        "_held",
+        "_hot",
+        "_in_message",
+        "_paused",
+        "_pending",
+        "_raw_bytes",
+        "_reading",
+        "_remote",
+        "_request",
+        "_server",
+        "_started",
+        "_stream",
+        "_target",
+        "_transport",
+        "parser",
+    )
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._face = server.face
+        self._hot = server.face.hot.answers
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.parser: Any = httptools.HttpRequestParser(self)
+        self._remote = ""
+        self._counted = False
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._request: Request | None = None
+        self._body: list[bytes] = []
+        self._in_message = False
+        self._head_done = False
+        self._head_bytes = 0
+        self._raw_bytes = 0
+        self._started = 0.0
+        # What waits to be answered: request, keep-alive, HTTP/1.0, hot key.
+        self._backlog: deque[tuple[Request, bool, bool, bytes | None]] = deque()
+        self._held: asyncio.Future[Response] | None = None
+        self._stream: Stream | None = None
+        self._paused = False
+        self._reading = True
+        self._close_after = False
+        self._final = False
+
+    # --- asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the client; one above the limit gets a bare 429."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self._remote = str(cast("tuple[Any, ...]", peer)[0])
+        if not self._server.admit(self, self._remote):
+            self._transport.write(_TOO_MANY)
+            self._transport.close()
+            self._close_after = True
+            return
+        self._counted = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up what the client waited for."""
+        if self._counted:
+            self._server.leave(self, self._remote)
+        self._close_after = True
+        self._backlog.clear()
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        if self._stream is not None:
+            self._stream.lost()
+            self._stream = None
+        self.parser = None
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a known request at once; else parse."""
+        if self._close_after or self._final:
+            return
+        idle = not self._in_message and self._held is None and not self._backlog
+        if idle and len(data) <= MAX_REQUEST and self._stream is None:
+            answer = self._hot.get(data)
+            if answer is not None and not self._paused:
+                lead = self._server.lead(answer.status)
+                if answer.body is None:
+                    self._transport.write(lead + answer.head)
+                else:
+                    self._transport.writelines([lead + answer.head, answer.body])
+                return
+        else:
+            idle = False
+        if self._in_message:
+            self._raw_bytes += len(data)
+            if not self._head_done:
+                self._head_bytes += len(data)
+        else:
+            self._raw_bytes = self._head_bytes = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Upgrades are not spoken; the request itself is answered.
+            self._give_up(None)
+        except httptools.HttpParserError:
+            self._give_up(400)
+            self._pump()
+            return
+        if idle and not self._in_message and len(self._backlog) == 1:
+            request, alive, old, _ = self._backlog[0]
+            if alive and not old and request.method == "GET":
+                self._backlog[0] = (request, alive, old, data)
+        if self._in_message and self._over_limits():
+            return
+        self._pump()
+
+    def pause_writing(self) -> None:
+        """The client reads slowly: stop answering."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._paused = False
+        self._pump()
+
+    # --- httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        self._in_message = True
+        self._head_done = False
+        self._target = b""
+        self._headers = {}
+        self._request = None
+        self._body = []
+        self._started = self._server.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target came."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header came; trailers are ignored."""
+        if not self._head_done:
+            self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Find the route, whose limit the body has to keep."""
+        self._head_done = True
+        method = self.parser.get_method().decode("latin-1")
+        request = self._request = self._face.open(
+            method, self._target, self._headers, self._remote
+        )
+        length = self._headers.get(b"content-length")
+        if length is not None and length.isdigit():
+            request.body_length = int(length)
+        elif b"transfer-encoding" in self._headers:
+            request.chunked = True
+        if b"expect" in self._headers and not self._backlog and self._held is None:
+            limit = request.route.body_limit if request.route else 0
+            if request.body_length <= limit:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body, unless there is too much of it."""
+        request = self._request
+        if request is None or request.route is None:
+            return
+        if request.chunked:
+            request.body_length += len(body)
+        if request.body_length <= request.route.body_limit:
+            self._body.append(body)
+        else:
+            self._body.clear()
+
+    def on_message_complete(self) -> None:
+        """A request is complete; it is answered in its turn."""
+        self._in_message = False
+        request = self._request
+        if request is None:
+            return
+        if self._body:
+            body, self._body = self._body, []
+            request.body = body[0] if len(body) == 1 else b"".join(body)
+        old = self.parser.get_http_version() == "1.0"
+        self._backlog.append((request, self.parser.should_keep_alive(), old, None))
+        self._request = None
+
+    # --- limits
+
+    def _over_limits(self) -> bool:
+        if not self._head_done:
+            if self._head_bytes > MAX_HEAD:
+                self._give_up(431)
+                return True
+            return False
+        request = self._request
+        if request is None:
+            return False
+        limit = request.route.body_limit if request.route else 0
+        if request.body_length > limit + _DRAIN:
+            # Too much to read and throw away: answer now, then close.
+            answer = request.early or self._face.too_large(request)
+            self._backlog.append((request, False, False, None))
+            request.route, request.early = None, answer
+            self._in_message = False
+            self._pump()
+            return True
+        if request.chunked and self._raw_bytes > MAX_HEAD + 32 * request.body_length:
+            self._give_up(400)
+            return True
+        return False
+
+    def overdue(self, now: float) -> bool:
+        """Say whether a head has been under way for too long."""
+        return (
+            self._in_message
+            and not self._head_done
+            and now - self._started > HEAD_SECONDS
+        )
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+    def _give_up(self, status: int | None) -> None:
+        """Read no more: answer what is due, or say ``status``, then close."""
+        self._final = True
+        if self._backlog or self._held is not None:
+            return
+        if status is not None and self._stream is None:
+            self._transport.write(
+                STATUS_LINES[status] + _CLOSE + b"Content-Length: 0\r\n\r\n"
+            )
+        self._close_after = True
+        self._transport.close()
+
+    # --- answers
+
+    def _pump(self) -> None:
+        """Answer what is next, as long as nothing has to be waited for."""
+        backlog = self._backlog
+        while backlog and self._held is None and self._stream is None:
+            if self._paused or self._close_after:
+                break
+            request, alive, old, key = backlog.popleft()
+            answer = self._face.answer(request)
+            if isinstance(answer, Response):
+                self._send(request, answer, alive, old, key)
+            elif answer.done():
+                self._send(request, self._outcome(answer), alive, old, None)
+            else:
+                self._hold(request, answer, alive, old)
+        if len(backlog) > MAX_BACKLOG:
+            if self._reading:
+                self._reading = False
+                self._transport.pause_reading()
+        elif not self._reading and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _hold(
+        self,
+        request: Request,
+        answer: asyncio.Future[Response],
+        alive: bool,
+        old: bool,
+    ) -> None:
+        self._held = answer
+
+        def settled(done: asyncio.Future[Response]) -> None:
+            if self._held is not done:
+                if not done.cancelled():
+                    done.exception()
+                return
+            self._held = None
+            self._send(request, self._outcome(done), alive, old, None)
+            self._pump()
+
+        answer.add_done_callback(settled)
+
+    @staticmethod
+    def _outcome(done: asyncio.Future[Response]) -> Response:
+        if done.cancelled():
+            return Response(503)
+        error = done.exception()
+        return done.result() if error is None else error_response(error)
+
+    def _send(
+        self,
+        request: Request,
+        response: Response,
+        alive: bool,
+        old: bool,
+        key: bytes | None,
+    ) -> None:
+        """Write an answer; keep it if it may be given again."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        head, body = self._face.render(request, response)
+        lead = self._server.lead(response.status)
+        if self._final and not self._backlog:
+            alive = False
+        if key is not None and response.cells and response.status in (200, 404):
+            self._face.hot.offer(
+                key, response.status, head + b"\r\n", body, response.cells
+            )
+        if response.stream is not None:
+            self._start_stream(response, lead + head, alive, old)
+            return
+        if not alive:
+            head += _CLOSE
+            self._close_after = True
+        elif old:
+            head += b"Connection: keep-alive\r\n"
+        if request.method == "HEAD":
+            body = b""
+        if len(body) <= _JOINED:
+            transport.write(b"%b%b\r\n%b" % (lead, head, body))
+        else:
+            transport.writelines([b"%b%b\r\n" % (lead, head), body])
+        if not alive:
+            transport.close()
+
+    def _start_stream(
+        self, response: Response, head: bytes, alive: bool, old: bool
+    ) -> None:
+        assert response.stream is not None
+        alive = alive and not old
+        head += _CLOSE if not alive else b""
+        if not old:
+            head += b"Transfer-Encoding: chunked\r\n"
+        self._transport.write(head + b"\r\n")
+
+        def ended() -> None:
+            self._stream = None
+            if alive:
+                self._pump()
+            else:
+                self._close_after = True
+                self._transport.close()
+
+        self._stream = Stream(self._transport, not old, ended)
+        response.stream(self._stream)
+
+
+class HttpServer:
+    """Listeners over one ``Face``; needs a running loop to start.
+
+    ``start`` may be called for several addresses; a taken port raises
+    ``OSError``. ``stop`` closes listeners and connections.
+    """
+
+    def __init__(self, caller: Caller, routes: Routes, options: HttpOptions) -> None:
+        self.face = Face(caller, routes, options)
+        self.loop: asyncio.AbstractEventLoop = cast("asyncio.AbstractEventLoop", None)
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[str] = []
+        self._connections: set[Connection] = set()
+        self._clients: dict[str, int] = {}
+        self._leads: dict[int, bytes] = {}
+        self._date_until = 0.0
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> tuple[str, int]:
+        """Listen on TCP (with TLS if given); return the address bound to."""
+        self._begin()
+        server = await self.loop.create_server(
+            lambda: Connection(self), host, port, ssl=tls, backlog=1024
+        )
+        self._servers.append(server)
+        address = server.sockets[0].getsockname()
+        return str(address[0]), int(address[1])
+
+    async def start_unix(self, path: str, mode: int | None = None) -> None:
+        """Listen on a Unix socket, replacing a stale file."""
+        self._begin()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        server = await self.loop.create_unix_server(lambda: Connection(self), path)
+        if mode is not None:
+            os.chmod(path, mode)
+        self._servers.append(server)
+        self._sockets.append(path)
+
+    async def stop(self) -> None:
+        """Close listeners and connections; held requests are cancelled."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+        for path in self._sockets:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        self._sockets.clear()
+
+    def _begin(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        if self._sweeper is None:
+            self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for connection in list(self._connections):
+            if connection.overdue(now):
+                connection.abort()
+        self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def admit(self, connection: Connection, remote: str) -> bool:
+        """Count a connection; say whether its client may have one more."""
+        if remote:
+            count = self._clients.get(remote, 0)
+            limit = self.face.options.max_conns_per_client
+            if limit and count >= limit:
+                return False
+            self._clients[remote] = count + 1
+        self._connections.add(connection)
+        return True
+
+    def leave(self, connection: Connection, remote: str) -> None:
+        """Forget a connection that was admitted."""
+        self._connections.discard(connection)
+        if remote:
+            count = self._clients[remote] - 1
+            if count:
+                self._clients[remote] = count
+            else:
+                del self._clients[remote]
+
+    def lead(self, status: int) -> bytes:
+        """Return the status line and the date, made once a second."""
+        now = self.loop.time()
+        if now >= self._date_until:
+            self._date_until = now + 1.0 - time.time() % 1.0
+            self._leads.clear()
+        lead = self._leads.get(status)
+        if lead is None:
+            date = formatdate(usegmt=True).encode()
+            lead = STATUS_LINES[status] + b"Date: " + date + b"\r\n"
+            self._leads[status] = lead
+        return lead
