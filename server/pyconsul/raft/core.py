@@ -1,0 +1,602 @@
+"""Raft, pure: messages, time and proposals in, ``Ready`` out.
+
+The shell calls ``tick(now)`` when ``next_deadline()`` comes, ``step(message,
+now)`` for each message, ``propose(...)`` for commands, then takes ``ready()``
+and does what ``Ready`` says (its docstring states the order). Pre-vote,
+check-quorum with a leader lease, pipelined appends, read index, leadership
+transfer, non-voters, single-server membership change.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from enum import Enum
+
+from pyconsul.raft.codec import decode_configuration, encode_configuration
+from pyconsul.raft.log import RaftLog
+from pyconsul.raft.messages import (
+    COMMAND,
+    CONFIGURATION,
+    NOOP,
+    AppendRequest,
+    AppendResponse,
+    Configuration,
+    ConfigurationError,
+    Entry,
+    HardState,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    Message,
+    NotLeaderError,
+    ReadState,
+    Ready,
+    Settings,
+    SnapshotMeta,
+    SnapshotRequest,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from pyconsul.raft.quorum import tally
+from pyconsul.raft.replication import Leadership
+
+
+class Role(Enum):
+    """What a server is in its term; the value is Consul's spelling."""
+
+    FOLLOWER = "Follower"
+    PRE_CANDIDATE = "PreCandidate"
+    CANDIDATE = "Candidate"
+    LEADER = "Leader"
+
+
+class Raft:
+    """One server of a Raft cluster.
+
+    ``configurations`` are the membership entries known from the snapshot and
+    the log, oldest first; each holds from the moment it is appended.
+    """
+
+    def __init__(
+        self,
+        server_id: str,
+        log: RaftLog,
+        *,
+        hard_state: HardState | None = None,
+        configurations: Sequence[tuple[int, Configuration]] = (),
+        snapshot: SnapshotMeta | None = None,
+        settings: Settings | None = None,
+        rng: random.Random,
+        now: float,
+    ) -> None:
+        state = hard_state or HardState()
+        self.id = server_id
+        self.log = log
+        self.settings = settings or Settings()
+        self.term = state.term
+        self.vote = state.vote
+        self.role = Role.FOLLOWER
+        self.leader_id = ""
+        self.leadership: Leadership | None = None
+        self.snapshot = snapshot
+        self.last_leader_contact: float | None = None
+        self._configurations = list(configurations) or [(0, Configuration())]
+        self._rng = rng
+        self._now = now
+        self._votes: dict[str, bool] = {}
+        self._handed_state = state
+        self._restore: SnapshotRequest | None = None
+        self._messages: list[Message] = []
+        self._after_persist: list[Message] = []
+        self._reads: list[ReadState] = []
+        self._election_due = 0.0
+        self._reset_election_timer()
+
+    # --- what the shell may ask -------------------------------------------
+
+    @property
+    def configuration(self) -> Configuration:
+        """The latest membership, committed or not."""
+        return self._configurations[-1][1]
+
+    @property
+    def configuration_index(self) -> int:
+        """Where the latest membership stands in the log."""
+        return self._configurations[-1][0]
+
+    def applied_configuration(self) -> tuple[int, Configuration]:
+        """Return the membership as of the last applied entry."""
+        found = self._configurations[0]
+        for index, configuration in self._configurations:
+            if index <= self.log.applied:
+                found = (index, configuration)
+        return found
+
+    def is_voter(self) -> bool:
+        """Tell whether this server may stand for election."""
+        return self.id in self.configuration.voters()
+
+    def caught_up(self) -> bool:
+        """Tell whether a leader has applied everything of earlier terms."""
+        lead = self.leadership
+        return lead is not None and self.log.applied >= lead.term_start
+
+    def has_lease(self, now: float) -> bool:
+        """Tell whether no other leader can have been elected at ``now``."""
+        lead = self.leadership
+        if lead is None:
+            return False
+        return lead.alone() or now - lead.lease_start < self.settings.lease_timeout
+
+    def next_deadline(self) -> float | None:
+        """Return when ``tick`` is next due; ``None``: not before a message."""
+        lead = self.leadership
+        if lead is not None:
+            if lead.transfer_target:
+                return min(lead.heartbeat_due, lead.transfer_deadline)
+            return None if lead.alone() and not lead.followers else lead.heartbeat_due
+        return self._election_due if self.is_voter() else None
+
+    # --- inputs -------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Let time pass: elections, heartbeats, the lease."""
+        self._now = max(self._now, now)
+        lead = self.leadership
+        if lead is None:
+            voters = self.configuration.voters()
+            alone = len(voters) == 1 and self.id in voters
+            if alone and self.role is not Role.FOLLOWER:
+                return  # its own vote is on its way to the disk
+            if self.id in voters and (alone or self._now >= self._election_due):
+                self._campaign(pre=not alone)
+            return
+        if lead.transfer_target and self._now >= lead.transfer_deadline:
+            lead.transfer_target = ""
+        if not lead.alone() and (
+            self._now - lead.lease_start > self.settings.lease_timeout
+        ):
+            self._become_follower(self.term, "")
+        elif self._now >= lead.heartbeat_due:
+            self._messages.extend(lead.begin_round(self._now))
+            self._reads.extend(lead.confirmed_reads())
+
+    def propose(self, data: bytes, type: int = COMMAND) -> int:
+        """Append one entry; return its index. Raises ``NotLeaderError``."""
+        return self.propose_many((data,), type)
+
+    def propose_many(self, batch: Sequence[bytes], type: int = COMMAND) -> int:
+        """Append entries in order; return the index of the first."""
+        lead = self.leadership
+        if lead is None or lead.transfer_target:
+            raise NotLeaderError
+        term = self.term
+        first = self.log.last_index + 1
+        self.log.append(
+            [Entry(index, term, type, data) for index, data in enumerate(batch, first)]
+        )
+        return first
+
+    def change_configuration(self, new: Configuration) -> int:
+        """Propose a membership that differs in one server; return its index.
+
+        Raises ``NotLeaderError``, or ``ConfigurationError`` when another change
+        is under way, this term has committed nothing, or more would change.
+        """
+        lead = self.leadership
+        if lead is None or lead.transfer_target:
+            raise NotLeaderError
+        if self.configuration_index > self.log.committed:
+            raise ConfigurationError("another configuration change is under way")
+        if self.log.committed < lead.term_start:
+            raise ConfigurationError("the leader has committed nothing in its term")
+        old = {s.id: s for s in self.configuration.servers}
+        fresh = {s.id: s for s in new.servers}
+        changed = [k for k in old.keys() | fresh.keys() if old.get(k) != fresh.get(k)]
+        if len(changed) > 1:
+            raise ConfigurationError("a change may touch one server only")
+        if len(fresh) != len(new.servers) or not new.voters():
+            raise ConfigurationError("ids must differ and one voter must remain")
+        index = self.propose(encode_configuration(new), CONFIGURATION)
+        self._adopt(index, new)
+        return index
+
+    def read_index(self, context: int) -> None:
+        """Confirm leadership with a quorum; answered in ``Ready.reads``."""
+        if self.leadership is None:
+            raise NotLeaderError
+        self.leadership.want_read(context)
+
+    def transfer_leadership(self, target: str = "") -> str:
+        """Hand over to ``target`` or the most advanced voter; return its id."""
+        lead = self.leadership
+        if lead is None:
+            raise NotLeaderError
+        others = [v for v in lead.voters if v in lead.followers]
+        if target and target not in others:
+            raise ConfigurationError(f"{target} is not another voter")
+        if not others:
+            raise ConfigurationError("there is no other voter")
+        chosen = target or max(others, key=lambda v: (lead.followers[v].match, v))
+        lead.transfer_target = chosen
+        lead.transfer_deadline = self._now + self.settings.election_timeout
+        self._maybe_timeout_now()
+        return chosen
+
+    def step_down(self) -> None:
+        """Stop leading or standing, as when the disk has failed."""
+        self._become_follower(self.term, "")
+
+    def step(self, message: Message, now: float) -> None:
+        """Take one message from another server."""
+        self._now = max(self._now, now)
+        if message.term > self.term:
+            if isinstance(message, VoteRequest):
+                if not message.transfer and self._leader_is_fresh():
+                    return
+                if not message.pre:
+                    self._become_follower(message.term, "")
+            elif not (
+                isinstance(message, VoteResponse) and message.pre and message.granted
+            ):
+                self._become_follower(message.term, "")
+        elif message.term < self.term:
+            self._answer_old_term(message)
+            return
+        match message:
+            case AppendRequest():
+                self._follow(message)
+                self._on_append(message)
+            case HeartbeatRequest():
+                self._follow(message)
+                self._on_heartbeat(message)
+            case SnapshotRequest():
+                self._follow(message)
+                self._on_snapshot(message)
+            case VoteRequest():
+                self._on_vote_request(message)
+            case VoteResponse():
+                self._on_vote_response(message)
+            case TimeoutNow():
+                if self.is_voter() and self.role is not Role.LEADER:
+                    self._campaign(pre=False, transfer=True)
+            case _:
+                self._on_answer(message)
+
+    # --- outputs --------------------------------------------------------------
+
+    def ready(self) -> Ready | None:
+        """Return the work that has come up since the last call, if any."""
+        lead = self.leadership
+        if lead is not None:
+            if lead.has_unsent_reads():
+                self._messages.extend(lead.begin_round(self._now))
+                self._reads.extend(lead.confirmed_reads())
+            if lead.followers:
+                self._messages.extend(lead.appends(self._now, self.snapshot))
+        ready = Ready()
+        state = self._handed_state
+        if state.term != self.term or state.vote != self.vote:
+            self._handed_state = HardState(term=self.term, vote=self.vote)
+            ready.hard_state = self._handed_state
+        if self._restore is not None:
+            ready.snapshot, self._restore = self._restore, None
+        log = self.log
+        ready.entries = log.take_unhanded()
+        if log.delivered == log.applied and ready.snapshot is None:
+            ready.committed = log.entries(
+                log.delivered + 1,
+                min(log.committed, log.stable),
+                self.settings.max_apply_entries,
+                self.settings.max_apply_bytes,
+            )
+            if ready.committed:
+                log.delivered = ready.committed[-1].index
+        if self._messages:
+            ready.messages, self._messages = self._messages, []
+        if self._after_persist:
+            ready.after_persist, self._after_persist = self._after_persist, []
+        if self._reads:
+            ready.reads, self._reads = self._reads, []
+        if (
+            ready.must_persist()
+            or ready.committed
+            or ready.messages
+            or ready.after_persist
+            or ready.reads
+        ):
+            return ready
+        return None
+
+    def persisted(self, ready: Ready) -> None:
+        """Note that everything ``ready`` asked to be persisted is durable."""
+        state = ready.hard_state
+        if (
+            state is not None
+            and self.role is Role.CANDIDATE
+            and state.term == self.term
+            and state.vote == self.id
+        ):
+            self._count_vote(self.id, granted=True)
+        if ready.entries:
+            last = ready.entries[-1]
+            self.stable_to(last.index, last.term)
+
+    def stable_to(self, index: int, term: int) -> None:
+        """Note that the log is durable up to ``index`` of ``term``."""
+        self.log.stable_to(index, term)
+        if self.leadership is not None:
+            self._maybe_commit()
+
+    def applied_to(self, index: int) -> None:
+        """Note that the FSM has applied everything up to ``index``."""
+        self.log.applied_to(index)
+        self.log.trim(self.settings.cache_entries, self.settings.cache_bytes)
+        held = self._configurations
+        while len(held) > 1 and held[1][0] <= index:
+            held.pop(0)
+
+    def advance(self, ready: Ready) -> None:
+        """Do ``persisted`` and ``applied_to`` for a shell that works in place."""
+        self.persisted(ready)
+        if ready.committed:
+            self.applied_to(ready.committed[-1].index)
+
+    def compact(self, meta: SnapshotMeta, first_kept: int) -> None:
+        """Note a durable snapshot; forget entries before ``first_kept``."""
+        self.snapshot = meta
+        self.log.compact(min(first_kept, meta.index + 1), meta.index, meta.term)
+
+    def snapshot_failed(self, peer: str) -> None:
+        """Note that a snapshot did not reach ``peer``; it is probed again."""
+        if self.leadership and (progress := self.leadership.followers.get(peer)):
+            progress.begin_probe()
+
+    # --- elections --------------------------------------------------------------
+
+    def _campaign(self, *, pre: bool, transfer: bool = False) -> None:
+        self._reset_election_timer()
+        self.leader_id = ""
+        self._votes = {}
+        if pre:
+            self.role = Role.PRE_CANDIDATE
+            term = self.term + 1
+        else:
+            self.role = Role.CANDIDATE
+            self.term += 1
+            self.vote = self.id
+            term = self.term
+        for voter in sorted(self.configuration.voters() - {self.id}):
+            # A request must not leave before the own vote is durable: a crash
+            # in between could make this server lead the same term twice.
+            self._after_persist.append(
+                VoteRequest(
+                    sender=self.id,
+                    target=voter,
+                    term=term,
+                    last_index=self.log.last_index,
+                    last_term=self.log.last_term,
+                    pre=pre,
+                    transfer=transfer,
+                )
+            )
+        if pre:
+            self._count_vote(self.id, granted=True)
+
+    def _count_vote(self, voter: str, *, granted: bool) -> None:
+        self._votes.setdefault(voter, granted)
+        verdict = tally(self.configuration.voters(), self._votes)
+        if verdict == "lost":
+            self._become_follower(self.term, "")
+        elif verdict == "won" and self.role is Role.PRE_CANDIDATE:
+            self._campaign(pre=False)
+        elif verdict == "won" and self.role is Role.CANDIDATE:
+            self._become_leader()
+
+    def _become_leader(self) -> None:
+        self.role = Role.LEADER
+        self.leader_id = self.id
+        lead = Leadership(self.id, self.term, self.log, self.settings, self._now)
+        lead.adopt(self.configuration)
+        self.leadership = lead
+        self.propose(b"", NOOP)
+        self._messages.extend(lead.begin_round(self._now))
+
+    def _become_follower(self, term: int, leader: str) -> None:
+        if term > self.term:
+            self.term = term
+            self.vote = ""
+        if self.role is not Role.FOLLOWER or self.leadership is not None:
+            self._reset_election_timer()
+        self.role = Role.FOLLOWER
+        self.leader_id = leader
+        self.leadership = None
+
+    def _reset_election_timer(self) -> None:
+        timeout = self.settings.election_timeout
+        self._election_due = self._now + timeout * (1 + self._rng.random())
+
+    def _leader_is_fresh(self) -> bool:
+        if self.role is Role.LEADER:
+            return True
+        contact = self.last_leader_contact
+        return (
+            self.leader_id != ""
+            and contact is not None
+            and self._now - contact < self.settings.election_timeout
+        )
+
+    def _on_vote_request(self, message: VoteRequest) -> None:
+        log = self.log
+        free = self.vote in ("", message.sender) and self.leader_id == ""
+        may_vote = free or (message.pre and message.term > self.term)
+        up_to_date = (message.last_term, message.last_index) >= (
+            log.last_term,
+            log.last_index,
+        )
+        granted = may_vote and up_to_date
+        if granted and not message.pre:
+            self.vote = message.sender
+            self._reset_election_timer()
+        self._after_persist.append(
+            VoteResponse(
+                sender=self.id,
+                target=message.sender,
+                term=message.term if granted else self.term,
+                granted=granted,
+                pre=message.pre,
+            )
+        )
+
+    def _on_vote_response(self, message: VoteResponse) -> None:
+        if message.pre and self.role is Role.PRE_CANDIDATE:
+            if not message.granted or message.term == self.term + 1:
+                self._count_vote(message.sender, granted=message.granted)
+        elif (
+            not message.pre
+            and self.role is Role.CANDIDATE
+            and message.term == self.term
+        ):
+            self._count_vote(message.sender, granted=message.granted)
+
+    # --- following ----------------------------------------------------------------
+
+    def _answer_old_term(self, message: Message) -> None:
+        if isinstance(message, VoteRequest):
+            answer: Message = VoteResponse(
+                sender=self.id,
+                target=message.sender,
+                term=self.term,
+                granted=False,
+                pre=message.pre,
+            )
+        elif isinstance(message, (AppendRequest, HeartbeatRequest, SnapshotRequest)):
+            # Tells a deposed leader, or one cut off while we campaigned, our term.
+            answer = AppendResponse(
+                sender=self.id,
+                target=message.sender,
+                term=self.term,
+                success=False,
+                index=0,
+            )
+        else:
+            return
+        self._after_persist.append(answer)
+
+    def _follow(self, message: Message) -> None:
+        assert self.role is not Role.LEADER, "two leaders in one term"
+        self._become_follower(message.term, message.sender)
+        self.last_leader_contact = self._now
+        self._reset_election_timer()
+
+    def _accept(self, target: str, index: int) -> None:
+        self._after_persist.append(
+            AppendResponse(
+                sender=self.id, target=target, term=self.term, success=True, index=index
+            )
+        )
+
+    def _on_append(self, message: AppendRequest) -> None:
+        log = self.log
+        if message.prev_index < log.committed:
+            self._accept(message.sender, log.committed)
+            return
+        if log.term(message.prev_index) != message.prev_term:
+            hint_index, hint_term = log.last_at_most(
+                min(message.prev_index, log.last_index), message.prev_term
+            )
+            self._after_persist.append(
+                AppendResponse(
+                    sender=self.id,
+                    target=message.sender,
+                    term=self.term,
+                    success=False,
+                    index=message.prev_index,
+                    hint_index=hint_index,
+                    hint_term=hint_term,
+                )
+            )
+            return
+        fresh = message.entries[log.conflict(message.entries) :]
+        if fresh:
+            if fresh[0].index <= log.last_index:
+                log.truncate_from(fresh[0].index)
+                while self._configurations[-1][0] >= fresh[0].index:
+                    self._configurations.pop()
+            log.append(fresh)
+            for entry in fresh:
+                if entry.type == CONFIGURATION:
+                    self._adopt(entry.index, decode_configuration(entry.data))
+        last_new = message.prev_index + len(message.entries)
+        log.committed = max(log.committed, min(message.commit, last_new))
+        self._accept(message.sender, last_new)
+
+    def _on_heartbeat(self, message: HeartbeatRequest) -> None:
+        log = self.log
+        log.committed = max(log.committed, min(message.commit, log.last_index))
+        self._after_persist.append(
+            HeartbeatResponse(
+                sender=self.id,
+                target=message.sender,
+                term=self.term,
+                round=message.round,
+            )
+        )
+
+    def _on_snapshot(self, message: SnapshotRequest) -> None:
+        meta = message.meta
+        log = self.log
+        if meta.index > log.committed:
+            if log.term(meta.index) == meta.term:
+                log.committed = meta.index
+            else:
+                log.restore(meta.index, meta.term)
+                self._configurations = [(meta.configuration_index, meta.configuration)]
+                self.snapshot = meta
+                self._restore = message
+        self._accept(message.sender, log.committed)
+
+    # --- leading --------------------------------------------------------------------
+
+    def _adopt(self, index: int, configuration: Configuration) -> None:
+        self._configurations.append((index, configuration))
+        if self.leadership is not None:
+            self.leadership.adopt(configuration)
+
+    def _on_answer(self, message: Message) -> None:
+        lead = self.leadership
+        if lead is None:
+            return
+        if isinstance(message, AppendResponse):
+            if lead.on_append_response(message):
+                self._maybe_commit()
+                self._maybe_timeout_now()
+        elif isinstance(message, HeartbeatResponse):
+            probe = lead.on_heartbeat_response(message, self._now)
+            if probe is not None:
+                self._messages.append(probe)
+            self._reads.extend(lead.confirmed_reads())
+
+    def _maybe_commit(self) -> None:
+        lead = self.leadership
+        log = self.log
+        if lead is None:
+            return
+        index = lead.quorum_index()
+        # Only entries of the own term commit by counting; earlier ones with them.
+        if index > log.committed and index >= lead.term_start:
+            log.committed = index
+            if self.configuration_index <= index and not self.is_voter():
+                self._messages.extend(lead.appends(self._now, self.snapshot))
+                self._become_follower(self.term, "")
+
+    def _maybe_timeout_now(self) -> None:
+        lead = self.leadership
+        if lead is None or not lead.transfer_target:
+            return
+        progress = lead.followers.get(lead.transfer_target)
+        if progress is not None and progress.match == self.log.last_index:
+            self._messages.append(
+                TimeoutNow(sender=self.id, target=lead.transfer_target, term=self.term)
+            )
