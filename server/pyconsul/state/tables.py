@@ -1,0 +1,35 @@
+"""All tables of a store, wired together; a restore builds a fresh set."""
+
+from __future__ import annotations
+
+from pyconsul.state.catalog import Catalog
+from pyconsul.state.catalog_reads import CatalogReads
+from pyconsul.state.journal import Journal
+from pyconsul.state.kv import KVTable
+from pyconsul.state.sessions import SessionTable
+from pyconsul.state.txn import Transactions
+from pyconsul.state.watch import WatchSet
+from pyconsul.types.records import Session
+
+
+class Tables:
+    """The tables, and ``raw``: records of types not built yet, by number.
+
+    Raw records are kept as they were restored and written again by the next
+    snapshot, so that nothing of a foreign archive is lost.
+    """
+
+    __slots__ = ("catalog", "journal", "kv", "raw", "reads", "sessions", "txn")
+
+    def __init__(self, watch: WatchSet) -> None:
+        self.journal = Journal(watch)
+        self.catalog = Catalog(self.journal)
+        self.reads = CatalogReads(self.catalog)
+        self.kv = KVTable(self.journal, self._find_session)
+        self.sessions = SessionTable(self.journal, self.catalog, self.kv.end_session)
+        self.catalog.sessions = self.sessions
+        self.txn = Transactions(self.kv, self.catalog, self.sessions)
+        self.raw: dict[int, list[bytes]] = {}
+
+    def _find_session(self, session_id: str) -> Session | None:
+        return self.sessions.find(session_id)
