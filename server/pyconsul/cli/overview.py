@@ -1,0 +1,61 @@
+"""The lists of commands that ``pyconsul`` shows without a command, or with ``-h``."""
+
+from __future__ import annotations
+
+from .main import COMMANDS
+
+_SYNOPSES = {
+    "agent": "Runs an agent",
+    "catalog": "Lists datacenters, nodes and services",
+    "catalog datacenters": "Lists the datacenters known",
+    "catalog nodes": "Lists the nodes of a datacenter",
+    "catalog services": "Lists the services of a datacenter",
+    "event": "Fires an event at agents",
+    "force-leave": "Declares a failed member gone for good",
+    "info": "Shows the counters of the agent",
+    "join": "Makes the agent join a cluster",
+    "keygen": "Makes a key for gossip",
+    "kv": "Reads and writes keys",
+    "kv delete": "Deletes a key, or all with a prefix",
+    "kv export": "Prints a tree of keys as JSON",
+    "kv get": "Prints a key, or all with a prefix",
+    "kv import": "Writes a tree of keys from JSON",
+    "kv put": "Writes a key",
+    "leave": "Makes the agent leave the cluster and end",
+    "maint": "Takes a node or service out of use, and back",
+    "members": "Lists the members of the cluster",
+    "reload": "Makes the agent read its configuration again",
+    "services": "Registers and deregisters services",
+    "services deregister": "Removes services from the agent",
+    "services register": "Adds services to the agent",
+    "validate": "Checks configuration files",
+    "version": "Prints the version",
+    "watch": "Prints or handles changes as they happen",
+}
+
+
+def overview() -> str:
+    """Return the list of all commands."""
+    names = sorted({name.split()[0] for name in COMMANDS})
+    return (
+        "Usage: pyconsul [--version] [--help] <command> [<args>]\n\n"
+        "Available commands are:\n" + _listing(names, names)
+    )
+
+
+def group_overview(group: str) -> str:
+    """Return the help of a group of commands, such as ``kv``."""
+    names = [name for name in COMMANDS if name.startswith(group + " ")]
+    return (
+        f"Usage: pyconsul {group} <subcommand> [options] [args]\n\n"
+        f"  {_SYNOPSES[group]}. Every subcommand explains itself with -h.\n\n"
+        "Subcommands:\n" + _listing(names, [name.split()[1] for name in names])
+    )
+
+
+def _listing(names: list[str], shown: list[str]) -> str:
+    width = max(map(len, shown)) + 4
+    return "".join(
+        f"    {word.ljust(width)}{_SYNOPSES[name]}\n"
+        for name, word in zip(names, shown, strict=True)
+    )
