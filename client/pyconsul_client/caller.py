@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -135,9 +135,7 @@ def decode(decoder: msgspec.json.Decoder[T], response: Response) -> T:
         raise ProtocolError(f"unexpected answer: {error}") from error
 
 
-def encode(value: Any) -> bytes:
-    """Return a request body; ``None`` members of a dict are left out."""
-    if isinstance(value, dict):
-        members: dict[str, Any] = value
-        value = {name: item for name, item in members.items() if item is not None}
-    return msgspec.json.encode(value)
+def encode(members: Mapping[str, Any]) -> bytes:
+    """Return a request body; members that are ``None`` are left out."""
+    given = {name: item for name, item in members.items() if item is not None}
+    return msgspec.json.encode(given)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import math
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from .transport import Lane, Transport
 
 
+OnChange = Callable[[Query], None]
+OnError = Callable[[Query, ClientError, float], None]
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """How views ask; times in seconds."""
 
@@ -51,6 +56,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     stale: bool = True
     """Let any server answer, unless the answer is older than ``max_stale``."""
     max_stale: float = 2.0
+    """Infinite: take any answer, also from a server that knows no leader."""
     rate: float = 10.0
     """Questions a second a view may ask in the long run."""
     burst: int = 5
@@ -234,7 +240,7 @@ class ViewCore:
         self._asked = None
 
     def _too_old(self, freshness: Freshness, mode: Mode) -> bool:
-        if mode is not Mode.STALE:
+        if mode is not Mode.STALE or self.rules.max_stale == math.inf:
             return False
         return (
             not freshness.known_leader or freshness.last_contact > self.rules.max_stale
@@ -273,6 +279,7 @@ class View:
     __slots__ = (
         "_core",
         "_on_change",
+        "_on_error",
         "_scope",
         "_stopped",
         "_waiters",
@@ -281,13 +288,18 @@ class View:
     )
 
     def __init__(
-        self, query: Query, core: ViewCore, on_change: Callable[[Query], None]
+        self,
+        query: Query,
+        core: ViewCore,
+        on_change: OnChange,
+        on_error: OnError | None = None,
     ) -> None:
         self.query = query
         self.error: ClientError | None = None
         """Why the last question failed; ``None`` once one succeeded again."""
         self._core = core
         self._on_change = on_change
+        self._on_error = on_error
         self._scope: anyio.CancelScope | None = None
         self._stopped = False
         self._waiters: list[anyio.Event] = []
@@ -374,11 +386,13 @@ class View:
             raise
         except ClientError as error:
             self.error = error
-            self._core.failed(
+            delay = self._core.failed(
                 anyio.current_time(),
                 retryable=error.retryable,
                 retry_after=error.retry_after if isinstance(error, ApiError) else None,
             )
+            if self._on_error is not None:
+                self._on_error(self.query, error, delay)
             return
         self.error = None
         if verdict is Verdict.CHANGED:
@@ -403,18 +417,21 @@ class Views:
 
     An async context manager: leaving it stops every view and closes its
     connections. ``on_change`` is called with the query at the first answer of a
-    view and at each change; it must not block.
+    view and at each change, ``on_error`` with the query, the error and the
+    seconds until the next try; neither may block.
     """
 
     def __init__(
         self,
         client: Client,
-        on_change: Callable[[Query], None],
+        on_change: OnChange,
         *,
+        on_error: OnError | None = None,
         rules: Rules | None = None,
     ) -> None:
         self._client = client
         self._on_change = on_change
+        self._on_error = on_error
         self._rules = rules or Rules()
         self._views: dict[Query, View] = {}
         self._group: TaskGroup | None = None
@@ -454,7 +471,7 @@ class Views:
                 blocking=query.blocking,
                 monotonic=query.monotonic,
             )
-            view = View(query, core, self._on_change)
+            view = View(query, core, self._on_change, self._on_error)
             self._views[query] = view
             self._group.start_soon(view.run, self._client.transport)
         return view

@@ -1,1 +1,1 @@
-"""pyconsul watch: follow data, run a handler when it changes."""
+"""``pyconsul watch``: handlers run when the catalog, health or KV change."""
