@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from http_fakes import FakeCaller, FakeCell, ask, make_face
+
+from pyconsul.http.hot import HotAnswers, RecentReplies
+from pyconsul.types.errors import BadRequestError, NoLeaderError
+from pyconsul.types.messages import Reply
+
+
+def offer_twice(hot: HotAnswers, key: bytes, cell: FakeCell, size: int = 10) -> None:
+    for _ in range(2):
+        hot.offer(key, 200, b"head", b"x" * size, [cell])
+
+
+def test_kept_from_the_second_sight_until_a_cell_fires() -> None:
+    hot, cell, other = HotAnswers(), FakeCell(), FakeCell()
+    hot.offer(b"k", 200, b"head", b"body", [cell, other])
+    assert not hot.answers
+    assert not cell.waiters
+    hot.offer(b"k", 200, b"head", b"body", [cell, other])
+    answer = hot.answers[b"k"]
+    assert (answer.head, answer.body) == (b"headbody", None)
+    cell.fire()
+    assert not hot.answers
+    assert not other.waiters
+    assert hot.kept_bytes == 0
+
+
+def test_bounded_in_bytes_oldest_first() -> None:
+    hot, cell = HotAnswers(max_bytes=3000), FakeCell()
+    for name in (b"a", b"b", b"c"):
+        offer_twice(hot, name, cell, 800)
+    assert list(hot.answers) == [b"b", b"c"]
+    assert hot.kept_bytes <= 3000
+    assert len(cell.waiters) == 2
+
+
+def test_large_answers_are_not_kept_and_clear_leaves_cells() -> None:
+    hot, cell = HotAnswers(), FakeCell()
+    offer_twice(hot, b"big", cell, (1 << 20) + 1)
+    assert not hot.answers
+    offer_twice(hot, b"k", cell, 5000)
+    assert hot.answers[b"k"].body == b"x" * 5000
+    hot.clear()
+    assert not hot.answers
+    assert not cell.waiters
+
+
+def test_recent_replies_are_bounded_and_age_once_untrue() -> None:
+    now, cell = [100.0], FakeCell()
+    recent = RecentReplies(lambda: now[0], max_entries=2)
+    for key in "abc":
+        recent.put(key, Reply(key, 1, (cell,)))
+    assert recent.get("a") is None
+    assert len(cell.waiters) == 2
+    entry = recent.get("c")
+    assert entry is not None
+    now[0] = 107.5
+    assert recent.age(entry) == 0
+    cell.fire()
+    assert not entry.fresh
+    assert recent.age(entry) == 7
+
+
+def cached(caller: FakeCaller, answer: object) -> None:
+    caller.answers["Catalog.ListServices"] = answer
+
+
+def test_cached_misses_then_hits() -> None:
+    caller = FakeCaller()
+    face = make_face(caller)
+    cached(caller, Reply({"a": []}, 5, (caller.cell,)))
+    first = ask(face, "GET /v1/catalog/services?cached")
+    assert b"X-Cache: MISS\r\n" in first.headers
+    assert b"Age:" not in first.headers
+    second = ask(face, "GET /v1/catalog/services?cached")
+    assert b"X-Cache: HIT\r\nAge: 0\r\n" in second.headers
+    assert len(caller.calls) == 1
+    cached(caller, Reply({"b": []}, 6, (caller.cell,)))
+    caller.cell.fire()
+    third = ask(face, "GET /v1/catalog/services?cached")
+    assert third.body == b'{"b":[]}'
+    assert b"X-Cache: HIT\r\n" in third.headers
+
+
+def test_cached_outlives_the_leader() -> None:
+    caller = FakeCaller()
+    face = make_face(caller)
+    cached(caller, Reply({"a": []}, 5, (caller.cell,)))
+    ask(face, "GET /v1/catalog/services?cached")
+    caller.cell.fire()
+    cached(caller, NoLeaderError())
+    kept = ask(face, "GET /v1/catalog/services?cached")
+    assert (kept.status, kept.body) == (200, b'{"a":[]}')
+    assert ask(face, "GET /v1/catalog/services").status == 500
+    cached(caller, BadRequestError("no"))
+    assert ask(face, "GET /v1/catalog/services?cached").status == 400
+
+
+def test_cached_is_made_anew_on_request_or_switched_off() -> None:
+    caller = FakeCaller()
+    face = make_face(caller)
+    cached(caller, Reply({}, 5, (caller.cell,)))
+    line = "GET /v1/catalog/services?cached"
+    ask(face, line)
+    again = ask(face, line, headers={b"cache-control": b"max-age=0"})
+    assert b"X-Cache: MISS" in again.headers
+    bad = ask(face, line, headers={b"cache-control": b"max-age=x"})
+    assert (bad.status, bad.body) == (400, b"Invalid Cache-Control header.")
+    plain = ask(make_face(caller, use_cache=False), line)
+    assert b"X-Cache" not in plain.headers
