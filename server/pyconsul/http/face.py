@@ -22,8 +22,10 @@ from pyconsul.http.routing import (
     Answer,
     MalformedPath,
     MalformedQuery,
+    Query,
     Request,
     Response,
+    Route,
     Routes,
     clean_path,
     decode_path,
@@ -36,6 +38,9 @@ from pyconsul.types.messages import Caller
 
 GZIP_MIN = 1400
 """Bytes from which a body is compressed for clients that accept it."""
+
+_MAX_TARGET = 512
+_MAX_TARGETS = 4096
 
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
@@ -88,6 +93,8 @@ class Face:
             + header_line("X-Consul-Default-Acl-Policy", options.default_policy)
             + user
         )
+        self._targets: dict[bytes, tuple[str, Query, Route, str]] = {}
+        """Targets resolved before (routes must be complete by then)."""
         self._guarded = bool(options.block_endpoints or options.allow_write_from)
 
     @property
@@ -113,6 +120,12 @@ class Face:
         remote: str = "",
     ) -> Request:
         """Return the request for a target such as ``/v1/kv/a?raw``."""
+        known = self._targets.get(target)
+        if known is not None:
+            path, query, route, argument = known
+            request = Request(self, method, path, query, headers, remote)
+            request.route, request.argument = route, argument
+            return request
         raw_path, _, raw_query = target.partition(b"?")
         if raw_path[:1] != b"/":
             raw_path = _absolute(raw_path)
@@ -137,6 +150,10 @@ class Face:
             return self._early(method, path, headers, Response(500))
         request = Request(self, method, path, query, headers, remote)
         request.route, request.argument = found
+        if len(target) <= _MAX_TARGET:
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            self._targets[target] = (path, query, *found)
         return request
 
     def _early(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pyconsul.http.encoding import body_response, encode, join_rows
@@ -31,10 +32,11 @@ View = Callable[[Request, Reply, bytes], Response]
 
 def token_of(request: Request) -> str:
     """Return the token: query, header, bearer, then the agent's own."""
-    token = request.query.get("token")
-    if token:
-        return token
-    headers = request.headers
+    query, headers = request.query, request.headers
+    if query:
+        token = query.get("token")
+        if token:
+            return token
     if b"x-consul-token" in headers:
         token = request.header(b"x-consul-token")
         if token:
@@ -48,7 +50,7 @@ def token_of(request: Request) -> str:
 
 def check_edition(request: Request) -> None:
     """Refuse namespaces, which this edition does not have."""
-    if request.query.get("ns"):
+    if request.query and request.query.get("ns"):
         raise BadRequestError(
             'Bad request: Invalid query parameter: "ns" - '
             "Namespaces are a Consul Enterprise feature"
@@ -196,24 +198,27 @@ def read(
     if cacheable and "cached" in request.query and request.face.options.use_cache:
         return _read_cached(request, method, args, view)
 
-    def finish(reply: Reply) -> Response:
-        headers = meta_headers(reply, _mode(args, reply) if discovery else None)
-        response = view(request, reply, headers)
-        if (
-            reply.cells
-            and not args.min_query_index
-            and not args.require_consistent
-            and reply.known_leader
-            and not reply.last_contact_ms
-            and not request.face.options.acl_enabled
-        ):
-            response.cells = reply.cells
-        return response
-
     reply = request.face.caller.call(method, args)
-    if type(reply) is Reply:
-        return finish(reply)
-    return then(reply, finish)
+    if isinstance(reply, Reply):
+        return _finish(request, args, view, discovery, reply)
+    return then(reply, partial(_finish, request, args, view, discovery))
+
+
+def _finish(
+    request: Request, args: QueryOptions, view: View, discovery: bool, reply: Reply
+) -> Response:
+    headers = meta_headers(reply, _mode(args, reply) if discovery else None)
+    response = view(request, reply, headers)
+    if (
+        reply.cells
+        and not args.min_query_index
+        and not args.require_consistent
+        and reply.known_leader
+        and not reply.last_contact_ms
+        and not request.face.options.acl_enabled
+    ):
+        response.cells = reply.cells
+    return response
 
 
 def _read_cached(
