@@ -36,6 +36,7 @@ COMMANDS = {
     "leave": "membership:LEAVE",
     "maint": "maint:MAINT",
     "members": "membership:MEMBERS",
+    "monitor": "monitor:MONITOR",
     "reload": "membership:RELOAD",
     "services deregister": "services:DEREGISTER",
     "services register": "services:REGISTER",

@@ -24,6 +24,7 @@ _SYNOPSES = {
     "leave": "Makes the agent leave the cluster and end",
     "maint": "Takes a node or service out of use, and back",
     "members": "Lists the members of the cluster",
+    "monitor": "Follows the log of the agent",
     "reload": "Makes the agent read its configuration again",
     "services": "Registers and deregisters services",
     "services deregister": "Removes services from the agent",

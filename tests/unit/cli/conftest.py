@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -34,11 +34,18 @@ class FakeAgent:
         status, answer = self.answers.get(f"{method} {target}", (404, b""))
         return status, {}, answer
 
+    def stream(
+        self, method: str, target: str, *, options: object
+    ) -> tuple[int, dict[str, str], Iterator[bytes]]:
+        status, headers, body = self.request(method, target, options=options)
+        return status, headers, iter(body.splitlines(keepends=True))
+
 
 @pytest.fixture
 def agent(monkeypatch: pytest.MonkeyPatch) -> FakeAgent:
     fake = FakeAgent()
     monkeypatch.setattr(agent_client, "request", fake.request)
+    monkeypatch.setattr(agent_client, "stream", fake.stream)
     for name in ("ADDR", "TOKEN", "TOKEN_FILE", "AUTH", "SSL", "SSL_VERIFY"):
         monkeypatch.delenv(f"CONSUL_HTTP_{name}", raising=False)
     return fake

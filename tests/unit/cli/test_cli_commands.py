@@ -252,3 +252,20 @@ def test_what_is_no_base64_is_refused(text: bytes) -> None:
 
 def test_base64_may_be_broken_into_lines() -> None:
     assert decode(b"YW\r\nJj\n") == b"abc"
+
+
+def test_monitor_prints_lines_until_the_agent_ends(agent: Any, run: Any) -> None:
+    agent.answer("GET /v1/agent/monitor?loglevel=debug&logjson=true", b"one\ntwo\n")
+    status, out, err = run("monitor", "-log-level=debug", "-log-json")
+    assert (status, out) == (1, "one\ntwo\n")
+    assert err.startswith("\nRemote side ended the monitor!")
+
+
+def test_monitor_tells_of_an_unknown_level(agent: Any, run: Any) -> None:
+    agent.answer("GET /v1/agent/monitor?loglevel=nope", b"Bad request: nope", 400)
+    error = "Unexpected response code: 400 (Bad request: nope)\n"
+    assert run("monitor", "-log-level=nope") == (
+        1,
+        "",
+        f"Error starting monitor: {error}",
+    )
