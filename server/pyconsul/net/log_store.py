@@ -217,7 +217,9 @@ class DiskStore:
             )
             if ends_early:
                 raise self._corrupt(
-                    path, scan.end, f"entry {bad_index} is damaged, later ones are not"
+                    path,
+                    scan.end,
+                    f"entry {bad_index} is damaged or missing, later ones are not",
                 )
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             segment = _Segment(path, fd, first, len(data))
