@@ -1,0 +1,95 @@
+"""Running the operator's commands: argv where possible, bounded in time.
+
+A command given as text runs without a shell when it is plain words; text that
+uses the shell's syntax (``|``, ``&&``, ``$HOME``, globs...) goes to ``sh -c``,
+as in the reference. Only configuration reaches this module, never template
+data. A command has its own session, so that a signal to the terminal does not
+reach it and a timeout can end the whole group; what it leaves running on
+purpose after a good exit (``haproxy -D``) lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+DEFAULT_TIMEOUT_S = 30.0
+_SHELL_SYNTAX = frozenset("|&;<>()$`*?[]#~{}!\n")
+"""Characters that mean more to ``sh`` than quoting does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command to run; equal commands run once a pass."""
+
+    argv: tuple[str, ...]
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+    def __str__(self) -> str:
+        if self.argv[:2] == ("/bin/sh", "-c"):
+            return self.argv[2]
+        return shlex.join(self.argv)
+
+
+class CommandError(Exception):
+    """The command failed, timed out or could not be started."""
+
+
+def parse_command(
+    value: str | Sequence[str], timeout_s: float = DEFAULT_TIMEOUT_S
+) -> Command | None:
+    """Return the command of a configuration value, ``None`` for an empty one.
+
+    A list of two or more is an argv; a text, or a list of one text, may be a
+    shell line.
+    """
+    words = [value] if isinstance(value, str) else list(value)
+    if not words or not any(word.strip() for word in words):
+        return None
+    if len(words) > 1:
+        return Command(tuple(words), timeout_s)
+    text = words[0].strip()
+    if _SHELL_SYNTAX.isdisjoint(text):
+        with contextlib.suppress(ValueError):
+            argv = tuple(shlex.split(text))
+            if "=" not in argv[0]:
+                return Command(argv, timeout_s)
+    return Command(("/bin/sh", "-c", text), timeout_s)
+
+
+async def run_command(command: Command, environment: Mapping[str, str]) -> None:
+    """Run to the end; raises ``CommandError`` unless it exits with 0 in time."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{command}: {error}") from error
+    try:
+        async with asyncio.timeout(command.timeout_s):
+            status = await process.wait()
+    except TimeoutError:
+        await _kill(process)
+        text = f"{command}: no end after {command.timeout_s:g}s, killed"
+        raise CommandError(text) from None
+    except asyncio.CancelledError:
+        await _kill(process)
+        raise
+    if status < 0:
+        raise CommandError(f"{command}: ended by {signal.Signals(-status).name}")
+    if status:
+        raise CommandError(f"{command}: exit status {status}")
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()

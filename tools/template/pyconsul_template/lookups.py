@@ -1,0 +1,324 @@
+"""The functions by which a template reads Consul, the environment and files.
+
+Each lookup notes the query it used. Data that is not there yet gives
+``PENDING`` and makes the render incomplete; so does a key that does not exist,
+unless the template says what to take instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyconsul_client.queries import Queries, Query
+from pyconsul_template.engine import Outcome
+from pyconsul_template.pending import PENDING
+from pyconsul_template.records import NodeRecord, ServiceName
+from pyconsul_template.source import (
+    Source,
+    check_list,
+    instances,
+    names,
+    node_detail,
+    nodes_as_given,
+    nodes_sorted,
+    relative_to,
+    service_names,
+    sorted_instances,
+    text_of,
+    whole_pair,
+)
+
+T = TypeVar("T")
+
+FILE_BYTES_MAX = 16 * 1024 * 1024
+LOOKUP_FILTERS = ("key", "key_or_default", "key_exists", "ls", "tree", "service")
+"""Lookups that make sense after a pipe; the piped value is their first argument."""
+STATUSES = ("passing", "warning", "critical", "maintenance")
+_PASSING = frozenset(("passing",))
+_ANY = frozenset(STATUSES)
+
+_SERVICE = re.compile(
+    r"(?:(?P<tag>[\w=:.\-]+)\.)?(?P<name>[\w\-]+)"
+    r"(?:@(?P<dc>[\w.\-]+))?(?:~(?P<near>[\w.\-]+))?(?:\|(?P<status>[\w,]+))?"
+)
+_KEY = re.compile(r"/?(?P<name>[^@]*)(?:@(?P<dc>[\w.\-]+))?")
+_NODE = re.compile(r"(?P<name>[\w.\-]*)(?:@(?P<dc>[\w.\-]+))?(?:~(?P<near>[\w.\-]+))?")
+_SELF = Query("/v1/agent/self", blocking=False)
+
+
+class BadLookupError(Exception):
+    """A lookup was asked for something that cannot be."""
+
+
+class Lookups:
+    """The lookup functions of one template, and what the current render used."""
+
+    def __init__(self, source: Source, file_root: Path | None) -> None:
+        self._source = source
+        self._file_root = file_root
+        self._queries = Queries()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a render with nothing used."""
+        self._used: set[Query] = set()
+        self._waiting: set[Query] = set()
+        self._missing: set[Query] = set()
+        self.files: frozenset[Path] = frozenset()
+        """Files the render read."""
+
+    def is_held(self) -> bool:
+        """Whether something the render asked for is not there."""
+        return bool(self._waiting or self._missing)
+
+    def outcome(self, *, failed: bool = False) -> Outcome[Query]:
+        """Return what the render used so far."""
+        return Outcome(
+            used=frozenset(self._used),
+            waiting=frozenset(self._waiting),
+            missing=frozenset(self._missing),
+            failed=failed,
+        )
+
+    def table(self) -> Mapping[str, Callable[..., Any]]:
+        """Return the functions by the name templates call them."""
+        return {
+            "key": self.key,
+            "key_or_default": self.key_or_default,
+            "key_exists": self.key_exists,
+            "kv": self.kv,
+            "ls": self.ls,
+            "tree": self.tree,
+            "safe_ls": self.safe_ls,
+            "safe_tree": self.safe_tree,
+            "service": self.service,
+            "services": self.services,
+            "checks": self.checks,
+            "node": self.node,
+            "nodes": self.nodes,
+            "datacenters": self.datacenters,
+            "env": self.env,
+            "must_env": self.must_env,
+            "env_or_default": self.env,
+            "file": self.file,
+        }
+
+    # Lookups of Consul
+
+    def key(
+        self, path: str, default: Any = PENDING, *, dc: str = "", required: bool = False
+    ) -> Any:
+        """Return a key's value; without a ``default`` an absent key is waited for.
+
+        ``required`` makes an absent key an error at once. A default also stands
+        for an empty value, as in the reference.
+        """
+        query = self._key_query(path, dc)
+        if not self._is_ready(query):
+            return PENDING
+        data = self._source.answer(query).data
+        value = None if data is None else self._source.converted(query, data, text_of)
+        if value is None and required:
+            raise BadLookupError(f"key: {path} does not exist")
+        if default is not PENDING:
+            return value or default
+        return self._absent(query) if value is None else value
+
+    def key_or_default(self, path: str, default: Any, *, dc: str = "") -> Any:
+        """Return a key's value, ``default`` when it is absent or empty."""
+        return self.key(path, default, dc=dc)
+
+    def key_exists(self, path: str, *, dc: str = "") -> Any:
+        """Return whether a key exists, be its value empty."""
+        query = self._key_query(path, dc)
+        if not self._is_ready(query):
+            return PENDING
+        return self._source.answer(query).data is not None
+
+    def kv(self, path: str, *, dc: str = "") -> Any:
+        """Return a key's whole pair, waited for when absent."""
+        query = self._key_query(path, dc)
+        if not self._is_ready(query):
+            return PENDING
+        data = self._source.answer(query).data
+        if data is None:
+            return self._absent(query)
+        return self._source.converted(query, data, whole_pair)
+
+    def ls(self, prefix: str, *, dc: str = "", safe: bool = False) -> Any:
+        """Return the pairs one level below a folder; ``safe`` waits for one."""
+        pairs = self._pairs(prefix, dc, raw=False, safe=safe)
+        if pairs is PENDING:
+            return pairs
+        return [pair for pair in pairs if "/" not in pair.key]
+
+    def tree(
+        self, prefix: str, *, dc: str = "", safe: bool = False, raw: bool = False
+    ) -> Any:
+        """Return all pairs below a folder; ``raw`` takes any key so beginning."""
+        return self._pairs(prefix, dc, raw=raw, safe=safe)
+
+    def safe_ls(self, prefix: str, *, dc: str = "") -> Any:
+        """Return ``ls``, waiting until there is a pair."""
+        return self.ls(prefix, dc=dc, safe=True)
+
+    def safe_tree(self, prefix: str, *, dc: str = "") -> Any:
+        """Return ``tree``, waiting until there is a pair."""
+        return self.tree(prefix, dc=dc, safe=True)
+
+    def _pairs(self, prefix: str, dc: str, *, raw: bool, safe: bool) -> Any:
+        found = self._parsed("prefix", _KEY, prefix)
+        folder = found["name"] or ""
+        if folder and not raw and not folder.endswith("/"):
+            folder += "/"
+        query = self._queries.kv_prefix(folder, dc or found["dc"] or "")
+        pairs = self._read(query, relative_to(len(folder)))
+        if pairs is PENDING or pairs or not safe:
+            return pairs
+        return self._absent(query)
+
+    def service(
+        self,
+        name: str,
+        *filters: str,
+        tag: str | None = None,
+        dc: str = "",
+        near: str = "",
+        status: str = "",
+        filter: str = "",
+    ) -> Any:
+        """Return a service's instances, the healthy ones unless a status is given.
+
+        ``name`` is ``[tag.]name[@dc][~near][|status,...]``, or with ``tag`` (be
+        it empty) just the name, which may then have dots. ``status`` is ``any``
+        or a list of ``passing``, ``warning``, ``critical``, ``maintenance``.
+        """
+        tags = [tag] if tag else []
+        if tag is None:
+            found = self._parsed("service", _SERVICE, name)
+            name = found["name"] or ""
+            tags = [found["tag"]] if found["tag"] else []
+            dc, near = dc or found["dc"] or "", near or found["near"] or ""
+            status = status or found["status"] or ""
+        wanted = _statuses(status or ",".join(filters))
+        query = self._queries.service(
+            name,
+            tags=tags,
+            dc=dc,
+            near=near,
+            passing=wanted == _PASSING,
+            filter=filter,
+        )
+        found = self._read(query, instances if near else sorted_instances)
+        if found is PENDING or wanted in (_PASSING, _ANY):
+            return found
+        return [instance for instance in found if instance.status in wanted]
+
+    def services(self, where: str = "", *, tag: str = "", dc: str = "") -> Any:
+        """Return the catalog's services by name; each prints as its name."""
+        found: list[ServiceName] | Any = self._read(
+            self._queries.services(dc or where.lstrip("@")), service_names
+        )
+        if found is PENDING or not tag:
+            return found
+        return [service for service in found if tag in service.tags]
+
+    def checks(self, service: str = "", *, state: str = "any", dc: str = "") -> Any:
+        """Return the checks of a service, or without one those in a state."""
+        return self._read(self._queries.checks(state, service, dc), check_list)
+
+    def node(self, name: str = "", *, dc: str = "") -> Any:
+        """Return a node with its services, or ``None``; the agent's own unnamed."""
+        found = self._parsed("node", _NODE, name)
+        wanted = found["name"]
+        if not wanted:
+            if not self._is_ready(_SELF):
+                return PENDING
+            wanted = self._source.answer(_SELF).data["Config"]["NodeName"]
+        query = self._queries.node(wanted, dc or found["dc"] or "")
+        return self._read(query, node_detail)
+
+    def nodes(self, where: str = "", *, dc: str = "", near: str = "") -> Any:
+        """Return the nodes by name, or by distance from ``near``."""
+        found = self._parsed("nodes", _NODE, where)
+        near = near or found["near"] or ""
+        query = self._queries.nodes(dc or found["dc"] or "", near)
+        result: list[NodeRecord] | Any = self._read(
+            query, nodes_as_given if near else nodes_sorted
+        )
+        return result
+
+    def datacenters(self, ignore_unreachable: bool = False) -> Any:
+        """Return the known datacenters, the nearest first."""
+        del ignore_unreachable  # The answer only ever names known ones.
+        return self._read(self._queries.datacenters(), names)
+
+    # Lookups outside Consul
+
+    def env(self, name: str, default: str = "", *, required: bool = False) -> str:
+        """Return an environment variable, ``default`` when it is unset."""
+        value = os.environ.get(name)
+        if value is None and required:
+            raise BadLookupError(f"env: {name} is not set")
+        return default if value is None else value
+
+    def must_env(self, name: str) -> str:
+        """Return an environment variable; unset is an error."""
+        return self.env(name, required=True)
+
+    def file(self, name: str) -> str:
+        """Return a file's text; the template is rendered again when it changes."""
+        path = Path(os.path.realpath(name))
+        root = self._file_root
+        if root is not None and not path.is_relative_to(os.path.realpath(root)):
+            raise BadLookupError(f"file: {name} is outside sandbox_path {root}")
+        self.files |= {path}
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise BadLookupError(f"file: {name} is over {FILE_BYTES_MAX} bytes")
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+
+    # Recording
+
+    def _key_query(self, path: str, dc: str) -> Query:
+        found = self._parsed("key", _KEY, path)
+        if not found["name"]:
+            raise BadLookupError("key: the name is empty")
+        return self._queries.kv_key(found["name"], dc or found["dc"] or "")
+
+    def _parsed(
+        self, what: str, pattern: re.Pattern[str], text: str
+    ) -> dict[str, str | None]:
+        match = pattern.fullmatch(text)
+        if match is None:
+            raise BadLookupError(f"{what}: {text!r} is malformed")
+        return match.groupdict()
+
+    def _is_ready(self, query: Query) -> bool:
+        self._used.add(query)
+        if self._source.answer(query).ready:
+            return True
+        self._waiting.add(query)
+        return False
+
+    def _read(self, query: Query, convert: Callable[[Any], T]) -> T | Any:
+        if not self._is_ready(query):
+            return PENDING
+        data = self._source.answer(query).data
+        return self._source.converted(query, data, convert)
+
+    def _absent(self, query: Query) -> Any:
+        self._missing.add(query)
+        return PENDING
+
+
+def _statuses(text: str) -> frozenset[str]:
+    wanted = frozenset(part.strip() for part in (text or "passing").split(","))
+    if "any" in wanted:
+        return _ANY
+    if unknown := sorted(wanted.difference(STATUSES)):
+        raise BadLookupError(f"service: invalid status {unknown[0]!r}")
+    return wanted

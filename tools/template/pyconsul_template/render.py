@@ -1,0 +1,255 @@
+"""Templates: Jinja2 in its sandbox, errors as ``file:line: text``.
+
+One environment a template, so that delimiters, strictness, denied functions and
+the folder for ``include`` are its own. An unknown name is an error; a missing
+attribute or map key is empty unless ``error_on_missing_key``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+from jinja2 import (
+    BaseLoader,
+    DictLoader,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateSyntaxError,
+    Undefined,
+    UndefinedError,
+)
+from jinja2 import (
+    Template as JinjaTemplate,
+)
+from jinja2 import (
+    TemplateError as JinjaError,
+)
+from jinja2.sandbox import SandboxedEnvironment
+from msgspec import Struct
+
+from pyconsul_template.engine import Outcome
+from pyconsul_template.helpers import (
+    FUNCTIONS_ONLY,
+    HELPERS,
+    JINJA_FILTERS,
+    as_filter,
+    camel_case,
+)
+from pyconsul_template.lookups import LOOKUP_FILTERS, Lookups
+from pyconsul_template.records import field_of
+from pyconsul_template.source import Source
+
+OUTPUT_BYTES_MAX = 256 * 1024 * 1024
+"""A larger text is a template that does not end, not a configuration file."""
+
+
+class TemplateError(Exception):
+    """A template is wrong: ``str`` is ``file:line: text``."""
+
+    def __init__(self, path: str, line: int | None, text: str) -> None:
+        self.path = path
+        self.line = line
+        where = path if line is None else f"{path}:{line}"
+        super().__init__(f"{where}: {text}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateSource:
+    """Where a template's text is and how to read it."""
+
+    path: Path | None = None
+    """The file; ``None`` when ``contents`` has the text."""
+    contents: str = ""
+    name: str = ""
+    """What errors call a template that is no file."""
+    left_delimiter: str = "{{"
+    right_delimiter: str = "}}"
+    error_on_missing_key: bool = False
+    denied: tuple[str, ...] = ()
+    """Function names or patterns that the template may not use."""
+    file_root: Path | None = None
+    """The directory ``file`` may not leave; ``None`` for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A render: the text (meaningless unless complete) and what it used."""
+
+    content: bytes
+    outcome: Outcome[Any]
+
+
+class _Missing(StrictUndefined):
+    """A name or key that is not there."""
+
+    __slots__ = ()
+
+    def softened(self) -> Undefined:
+        """Return the empty value for a missing key; itself for a denied access."""
+        if self._undefined_exception is not UndefinedError:
+            return self
+        return Undefined(
+            self._undefined_hint, self._undefined_obj, self._undefined_name
+        )
+
+
+class _Environment(SandboxedEnvironment):
+    """Jinja2's sandbox, lenient about missing keys when told so."""
+
+    is_lenient = True
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return an attribute or item, or what stands for a missing one."""
+        value = super().getattr(obj, attribute)
+        return self._found(obj, attribute, value) if type(value) is _Missing else value
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return an item or attribute, or what stands for a missing one."""
+        value = super().getitem(obj, argument)
+        return self._found(obj, argument, value) if type(value) is _Missing else value
+
+    def _found(self, obj: Any, name: Any, missing: _Missing) -> Any:
+        # The reference's spelling of a record's field, such as ``.NodeAddress``.
+        if isinstance(obj, Struct) and isinstance(name, str) and name[:1].isupper():
+            field = field_of(name)
+            if field in obj.__struct_fields__:
+                return getattr(obj, field)
+        return missing.softened() if self.is_lenient else missing
+
+
+class Template:
+    """A compiled template bound to a source of data."""
+
+    def __init__(self, source: TemplateSource, data: Source) -> None:
+        """Compile; raises ``TemplateError`` for a missing file or wrong syntax."""
+        self.source = source
+        self._label = str(source.path) if source.path else source.name or "contents"
+        self._lookups = Lookups(data, source.file_root)
+        self._environment = self._make_environment()
+        self._template = self._load()
+
+    def _make_environment(self) -> _Environment:
+        source = self.source
+        loader: BaseLoader
+        if source.path is not None:
+            loader = FileSystemLoader(source.path.parent)
+        else:
+            loader = DictLoader({self._label: source.contents})
+        environment = _Environment(
+            variable_start_string=source.left_delimiter,
+            variable_end_string=source.right_delimiter,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            undefined=_Missing,
+            loader=loader,
+            auto_reload=False,
+            extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"],
+        )
+        environment.is_lenient = not source.error_on_missing_key
+        functions = {**HELPERS, **self._lookups.table()}
+        filters = {
+            name: as_filter(function)
+            for name, function in HELPERS.items()
+            if name not in FUNCTIONS_ONLY | JINJA_FILTERS
+        }
+        filters |= {name: functions[name] for name in LOOKUP_FILTERS}
+        environment.globals.update(self._allowed(functions))
+        environment.filters.update(self._allowed(filters))
+        return environment
+
+    def _allowed(
+        self, functions: Mapping[str, Callable[..., Any]]
+    ) -> dict[str, Callable[..., Any]]:
+        """Return the functions under both spellings, denied ones as refusals."""
+        table: dict[str, Callable[..., Any]] = {}
+        for name, function in functions.items():
+            names = {name, camel_case(name)}
+            if any(
+                fnmatch.fnmatchcase(n, p) for n in names for p in self.source.denied
+            ):
+                function = _refusal(name)
+            table |= dict.fromkeys(names, function)
+        return table
+
+    def _load(self) -> JinjaTemplate:
+        path = self.source.path
+        name = self._label if path is None else path.name
+        if path is not None:
+            try:
+                with path.open(encoding="utf-8") as file:
+                    file.read()
+            except OSError as error:
+                raise TemplateError(str(path), None, error.strerror or "?") from error
+            except UnicodeDecodeError as error:
+                raise TemplateError(str(path), None, f"not UTF-8: {error}") from error
+        try:
+            return self._environment.get_template(name)
+        except JinjaError as error:
+            raise self._located(error) from error
+
+    def render(self) -> Rendered:
+        """Render with the data there is now; raises ``TemplateError``.
+
+        An error while data is missing is no error: it comes from the missing data.
+        """
+        lookups = self._lookups
+        lookups.begin()
+        try:
+            text = self._template.render()
+        except Exception as error:
+            # Whatever a template's expression raises is the template's error.
+            if not lookups.is_held():
+                raise self._located(error) from error
+            text = ""
+        content = text.encode("utf-8", "surrogateescape")
+        if len(content) > OUTPUT_BYTES_MAX:
+            raise TemplateError(self._label, None, f"over {OUTPUT_BYTES_MAX} bytes")
+        return Rendered(content, lookups.outcome())
+
+    def failed(self) -> Outcome[Any]:
+        """Return the outcome of the render that has just raised."""
+        return self._lookups.outcome(failed=True)
+
+    def files(self) -> frozenset[Path]:
+        """Return the files the last render read by ``file``."""
+        return self._lookups.files
+
+    def _located(self, error: Exception) -> TemplateError:
+        if isinstance(error, TemplateSyntaxError):
+            path = error.filename or self._label
+            return TemplateError(path, error.lineno, error.message or "syntax error")
+        path, line = _template_line(error.__traceback__) or (self._label, None)
+        if path == "<template>":
+            path = self._label
+        text = str(error) or type(error).__name__
+        if not isinstance(error, JinjaError):
+            text = f"{type(error).__name__}: {text}"
+        return TemplateError(path, line, text)
+
+
+def _template_line(traceback: TracebackType | None) -> tuple[str, int] | None:
+    """Return the innermost template file and line; Jinja2 marks such frames."""
+    found: tuple[str, int] | None = None
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if "__jinja_exception__" in frame.f_globals:
+            found = frame.f_code.co_filename, traceback.tb_lineno
+        elif "__jinja_template__" in frame.f_globals:
+            template = cast("JinjaTemplate", frame.f_globals["__jinja_template__"])
+            line = template.get_corresponding_lineno(traceback.tb_lineno)
+            found = frame.f_code.co_filename, line
+        traceback = traceback.tb_next
+    return found
+
+
+def _refusal(name: str) -> Callable[..., Any]:
+    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+        raise PermissionError(f"{name} is denied by function_denylist")
+
+    return refuse
