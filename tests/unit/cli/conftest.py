@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -46,8 +47,8 @@ def agent(monkeypatch: pytest.MonkeyPatch) -> FakeAgent:
     fake = FakeAgent()
     monkeypatch.setattr(agent_client, "request", fake.request)
     monkeypatch.setattr(agent_client, "stream", fake.stream)
-    for name in ("ADDR", "TOKEN", "TOKEN_FILE", "AUTH", "SSL", "SSL_VERIFY"):
-        monkeypatch.delenv(f"CONSUL_HTTP_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("CONSUL_")]:
+        monkeypatch.delenv(name)
     return fake
 
 
