@@ -1,7 +1,7 @@
-"""User events: who gets one, the ring of those received, their index.
+"""User events: who gets one, and the ring of those received.
 
-Pure. ``EventLog`` is this agent's view: a Lamport clock, the last 256 events
-that were meant for it, and the index clients block on.
+Pure. ``EventLog`` is this agent's view: a Lamport clock and the last 256
+events that were meant for it.
 """
 
 from __future__ import annotations
@@ -56,12 +56,6 @@ def is_for(event: UserEvent, node: str, services: Iterable[NodeService]) -> bool
         if any(re.search(event.tag_filter, tag) for tag in service.tags or ()):
             return True
     return False
-
-
-def event_index(event_id: str) -> int:
-    """Return the index an event gives its list: halves of the UUID, XORed."""
-    digits = event_id.replace("-", "")
-    return int(digits[:16], 16) ^ int(digits[16:], 16)
 
 
 class EventLog:

@@ -177,7 +177,7 @@ class LocalState:
         return True
 
     def update_check(self, check_id: str, status: str, output: str, now: float) -> bool:
-        """Take a result; say whether the servers should hear of it now.
+        """Take a result; say whether there is something new to sync, or to time.
 
         With an unchanged status, a change of the output is kept back for half
         to one and a half update intervals, so that chatty checks do not write.
@@ -197,10 +197,11 @@ class LocalState:
         entry.check = replace(old, status=status, output=output)
         interval = self.options.check_update_interval / NANOSECONDS
         if old.status == status and interval > 0:
-            if entry.defer_until is None and entry.in_sync:
+            started = entry.defer_until is None and entry.in_sync
+            if started:
                 entry.defer_until = now + interval / 2 + self.random.random() * interval
             self._tell()
-            return False
+            return started
         entry.defer_until = None
         entry.in_sync = False
         self._changed()

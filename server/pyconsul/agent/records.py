@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from msgspec.structs import replace
 
@@ -104,7 +105,8 @@ def _validate_proxy(definition: ServiceDefinition) -> None:
             problems.append(
                 "A Proxy cannot also be Connect Native, only typical services"
             )
-        for upstream in proxy.get("Upstreams") or []:
+        upstreams = cast("list[dict[str, Any]]", proxy.get("Upstreams") or [])
+        for upstream in upstreams:
             if not upstream.get("DestinationName"):
                 problems.append("upstream destination name cannot be empty")
             if not upstream.get("LocalBindPort") and not upstream.get(

@@ -1,0 +1,21 @@
+"""``?filter`` over the agent's maps of services and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pyconsul.http.routing import Request
+
+T = TypeVar("T")
+
+
+def filtered(request: Request, found: Mapping[str, T], noun: str) -> Mapping[str, T]:
+    """Return what the expression selects; raises ``BadRequestError``."""
+    expression = request.query.get("filter")
+    if not expression:
+        return found
+    from pyconsul.filter.api import compile_filter
+
+    matches = compile_filter(expression, noun)
+    return {key: value for key, value in found.items() if matches(value)}
