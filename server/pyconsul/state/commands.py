@@ -7,7 +7,9 @@ is encoded.
 
 from __future__ import annotations
 
-from pyconsul.types.gomsgpack import encode, pack
+from typing import Any, cast
+
+from pyconsul.types.gomsgpack import Plain, encode, from_plain, pack, raw_bytes, unpack
 from pyconsul.types.messages import (
     DeregisterRequest,
     KVSRequest,
@@ -16,6 +18,7 @@ from pyconsul.types.messages import (
     TombstoneRequest,
     TxnRequest,
 )
+from pyconsul.types.records import DirEntry
 
 REGISTER = 0
 DEREGISTER = 1
@@ -58,6 +61,46 @@ def encode_kvs(request: KVSRequest) -> bytes:
         "Token": request.token,
     }
     return b"\x02" + pack(body)
+
+
+def decode_kvs(body: bytes | memoryview) -> tuple[str, DirEntry]:
+    """Return operation and entry of a KV command's body (no type byte).
+
+    Raises ``MsgpackError``. Spelt out like its encoder.
+    """
+    plain = unpack(body)
+    if isinstance(plain, dict):
+        fields = cast(Plain, plain)
+        op = fields.get("Op")
+        if op.__class__ is str:
+            return cast(str, op), dir_entry(fields.get("DirEnt"))
+    request = from_plain(plain, KVSRequest)
+    return request.op, request.dir_ent
+
+
+def dir_entry(plain: Any) -> DirEntry:
+    """Return the entry of an unpacked map; raises ``MsgpackError``."""
+    if plain.__class__ is dict:
+        get = cast(Plain, plain).get
+        lock, key, flags = get("LockIndex", 0), get("Key", ""), get("Flags", 0)
+        value, session = get("Value"), get("Session", "")
+        created, modified = get("CreateIndex", 0), get("ModifyIndex", 0)
+        if (
+            lock.__class__ is flags.__class__ is created.__class__ is int
+            and modified.__class__ is int
+            and key.__class__ is session.__class__ is str
+            and (value is None or value.__class__ is str)
+        ):
+            return DirEntry(
+                lock_index=lock,
+                key=key,
+                flags=flags,
+                value=raw_bytes(value),
+                session=session,
+                create_index=created,
+                modify_index=modified,
+            )
+    return from_plain(plain, DirEntry)  # says what is wrong, or bears nil
 
 
 def encode_session(request: SessionRequest) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from pyconsul.state.catalog import CONNECT
+from pyconsul.state.commands import dir_entry
 from pyconsul.state.tables import Tables
 from pyconsul.types.gomsgpack import (
     MsgpackError,
@@ -190,7 +191,7 @@ class _Loader:
 
     def load(self, number: int, body: Any) -> None:
         if number == KVS:
-            entry = from_plain(body, DirEntry)
+            entry = dir_entry(body)
             self._saw("kvs", entry.modify_index)
             self._tables.kv.load(entry)
         elif number == REGISTER:
@@ -200,7 +201,7 @@ class _Loader:
             self._saw("sessions", session.modify_index)
             self._tables.sessions.load(session)
         elif number == TOMBSTONE:
-            stone = from_plain(body, DirEntry)
+            stone = dir_entry(body)
             self._saw("tombstones", stone.modify_index)
             self._tables.kv.tombstones[stone.key] = stone.modify_index
         elif number == INDEX:

@@ -16,7 +16,6 @@ from pyconsul.types.errors import CommandError
 from pyconsul.types.gomsgpack import MsgpackError, decode
 from pyconsul.types.messages import (
     DeregisterRequest,
-    KVSRequest,
     RegisterRequest,
     Row,
     SessionRequest,
@@ -99,8 +98,8 @@ class StateStore:
         return True
 
     def _kvs(self, index: int, body: memoryview) -> object:
-        request = decode(body, KVSRequest)
-        op, entry, kv = request.op, request.dir_ent, self._kv
+        op, entry = commands.decode_kvs(body)
+        kv = self._kv
         match op:
             case "set":
                 kv.set(index, entry)

@@ -153,9 +153,12 @@ def _make_writer(kind: type) -> Callable[[Any], Plain]:
     fields: list[tuple[str, str | None, Any]] = [
         (name, None, value) for name, value in extra.items()
     ]
+    slices: set[str] = set()  # those of ours that are never None
     for field in msgspec.structs.fields(kind):
         if field.encode_name == "PassingOnly":
             continue  # ours, not on the wire
+        if field.default_factory is not msgspec.NODEFAULT:
+            slices.add(field.encode_name)
         zero = _ZEROS.get((kind, field.encode_name))
         fields.append((field.encode_name, field.name, zero))
     fields.sort(key=lambda field: field[0])
@@ -169,6 +172,8 @@ def _make_writer(kind: type) -> Callable[[Any], Plain]:
             held = getattr(value, name)
             if held is None:
                 held = zero
+            elif not held and wire in slices:
+                held = None
             elif held.__class__ not in _SCALARS:
                 held = _plain(held)
             plain[wire] = held
