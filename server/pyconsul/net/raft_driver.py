@@ -62,7 +62,7 @@ class FsmSnapshot(Protocol):
 class Fsm(Protocol):
     """The replicated state machine."""
 
-    def apply(self, index: int, data: bytes) -> object:
+    def apply(self, index: int, data: bytes, /) -> object:
         """Apply one command; a refusal is a ``ConsulError`` returned."""
         ...
 

@@ -1,0 +1,351 @@
+"""The telling half of the agent: self, members, statistics, host, orders."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyconsul import CONSUL_VERSION, __version__
+from pyconsul.agent.agent import Agent, Done
+from pyconsul.agent.logs import LogOutput, Sink
+from pyconsul.agent.metrics import Metrics
+from pyconsul.config.model import AgentConfig
+from pyconsul.types.errors import ConsulError, NotFoundError
+from pyconsul.types.messages import Caller
+
+DIMENSIONS = 8
+START_ERROR = 1.5
+HEIGHT_MIN = 1e-5
+SECRETS = ("encrypt", "token", "secret", "key_file")
+
+
+@dataclass(slots=True)
+class Process:
+    """What only the running process can do or say (``lifecycle.py``)."""
+
+    is_leader: Callable[[], bool]
+    leader_address: Callable[[], str]
+    raft_stats: Callable[[], Mapping[str, str]]
+    reload: Callable[[], None]
+    leave: Callable[[], None]
+    log: LogOutput
+
+
+class FullAgent(Agent):
+    """Implements ``http.agent_api.AgentApi`` completely."""
+
+    def __init__(self, config: AgentConfig, caller: Caller, process: Process) -> None:
+        super().__init__(config, caller)
+        self._process = process
+        self.metrics = Metrics()
+
+    # -- who we are -------------------------------------------------------
+
+    def member(self, wan: bool) -> dict[str, Any]:
+        """Return this agent as a member of the LAN or WAN pool."""
+        config = self.config
+        name = config.node_name
+        ports = config.ports
+        return {
+            "Name": f"{name}.{config.datacenter}" if wan else name,
+            "Addr": config.advertise_addr_wan if wan else config.advertise_addr,
+            "Port": ports.serf_wan if wan else ports.serf_lan,
+            "Tags": dict(sorted(self._tags(wan).items())),
+            "Status": 1,
+            "ProtocolMin": 1,
+            "ProtocolMax": 5,
+            "ProtocolCur": 2,
+            "DelegateMin": 2,
+            "DelegateMax": 5,
+            "DelegateCur": 4,
+        }
+
+    def _tags(self, wan: bool) -> dict[str, str]:
+        config = self.config
+        tags = {
+            "build": f"{CONSUL_VERSION}:",
+            "dc": config.datacenter,
+            "id": config.node_id,
+            "role": "consul" if config.server else "node",
+            "segment": config.segment,
+            "vsn": "2",
+            "vsn_max": "3",
+            "vsn_min": "2",
+            "acls": "1" if config.acl_enabled else "0",
+        }
+        if not config.server:
+            return tags
+        tags |= {
+            "ft_fs": "1",
+            "ft_si": "1",
+            "port": str(config.ports.server),
+            "raft_vsn": "3",
+        }
+        if not wan:
+            tags["wan_join_port"] = str(config.ports.serf_wan)
+        if config.bootstrap:
+            tags["bootstrap"] = "1"
+        elif config.bootstrap_expect:
+            tags["expect"] = str(config.bootstrap_expect)
+        return tags
+
+    def members(self, wan: bool, token: str) -> list[dict[str, Any]]:
+        """Return the members of a pool; clients are in no WAN pool."""
+        if wan and not self.config.server:
+            return []
+        return [self.member(wan)]
+
+    def self_view(self, token: str) -> dict[str, Any]:
+        """Return the answer of ``agent/self``."""
+        config = self.config
+        return {
+            "Config": {
+                "Datacenter": config.datacenter,
+                "PrimaryDatacenter": config.primary_datacenter,
+                "NodeName": config.node_name,
+                "NodeID": config.node_id,
+                "Revision": "",
+                "Server": config.server,
+                "Version": CONSUL_VERSION,
+            },
+            "DebugConfig": _debug_view(config),
+            "Coord": {
+                "Vec": [0.0] * DIMENSIONS,
+                "Error": START_ERROR,
+                "Adjustment": 0.0,
+                "Height": HEIGHT_MIN,
+            },
+            "Member": self.member(wan=False),
+            "Stats": self.stats(),
+            "Meta": dict(self.local.options.meta),
+        }
+
+    def stats(self) -> dict[str, dict[str, str]]:
+        """Return the groups that ``info`` prints; all values are text."""
+        config = self.config
+        groups = {
+            "agent": {name: str(count) for name, count in self.counts().items()},
+            "build": {
+                "prerelease": "",
+                "revision": "",
+                "version": CONSUL_VERSION,
+                "version_metadata": f"pyconsul {__version__}",
+            },
+            "consul": {
+                "acl": "enabled" if config.acl_enabled else "disabled",
+                "server": _text(config.server),
+            },
+        }
+        if config.server:
+            groups["consul"] |= {
+                "bootstrap": _text(config.bootstrap),
+                "known_datacenters": "1",
+                "leader": _text(self._process.is_leader()),
+                "leader_addr": self._process.leader_address(),
+            }
+            groups["raft"] = dict(self._process.raft_stats())
+        else:
+            groups["consul"]["known_servers"] = "0"
+        groups["runtime"] = {
+            "arch": platform.machine(),
+            "cpu_count": str(os.cpu_count() or 1),
+            "goroutines": str(len(asyncio.all_tasks())),
+            "max_procs": "1",
+            "os": platform.system().lower(),
+            "version": f"python{platform.python_version()}",
+        }
+        groups["serf_lan"] = _pool_stats(1)
+        if config.server:
+            groups["serf_wan"] = _pool_stats(1)
+        return groups
+
+    # -- what we measure ----------------------------------------------------
+
+    def _measure(self) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        gauge = self.metrics.gauge
+        gauge("runtime.alloc_bytes", _resident_bytes())
+        gauge("runtime.sys_bytes", usage.ru_maxrss * 1024)
+        gauge("runtime.num_goroutines", len(asyncio.all_tasks()))
+        gauge("session_ttl.active", 0)
+        for name, count in self.counts().items():
+            gauge(f"agent.{name}", count)
+        if self.config.server:
+            gauge("server.isLeader", int(self._process.is_leader()))
+            commit = self._process.raft_stats().get("commit_index", "0")
+            gauge("raft.commit_index", float(commit or 0))
+
+    def metrics_view(self) -> dict[str, Any]:
+        """Return the last complete interval."""
+        self._measure()
+        return self.metrics.view()
+
+    def prometheus(self) -> str | None:
+        """Return the text exposition, ``None`` while it is not enabled."""
+        if self.config.prometheus_retention <= 0:
+            return None
+        self._measure()
+        return self.metrics.prometheus()
+
+    def host_view(self) -> dict[str, Any]:
+        """Return facts about the machine, read now."""
+        memory = _proc_table("/proc/meminfo")
+        total = memory.get("MemTotal", 0)
+        available = memory.get("MemAvailable", 0)
+        disk = os.statvfs(self.config.data_dir or "/")
+        size = disk.f_blocks * disk.f_frsize
+        free = disk.f_bavail * disk.f_frsize
+        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return {
+            "Memory": {
+                "total": total,
+                "available": available,
+                "used": total - available,
+                "usedPercent": _percent(total - available, total),
+                "free": memory.get("MemFree", 0),
+            },
+            "CPU": [
+                {"cpu": number, "vendorId": "", "modelName": platform.processor()}
+                for number in range(os.cpu_count() or 1)
+            ],
+            "Host": {
+                "hostname": platform.node(),
+                "uptime": int(uptime),
+                "bootTime": int(time.time() - uptime),
+                "os": platform.system().lower(),
+                "kernelVersion": platform.release(),
+                "kernelArch": platform.machine(),
+            },
+            "Disk": {
+                "path": self.config.data_dir or "/",
+                "total": size,
+                "free": free,
+                "used": size - free,
+                "usedPercent": _percent(size - free, size),
+            },
+            "CollectionTime": time.time_ns(),
+            "Errors": None,
+        }
+
+    def version_view(self) -> dict[str, Any]:
+        """Return the answer of ``agent/version``."""
+        return {
+            "SHA": "",
+            "BuildDate": "0001-01-01T00:00:00Z",
+            "HumanVersion": CONSUL_VERSION,
+            "FIPS": "",
+        }
+
+    def monitor(self, level: str, as_json: bool) -> Callable[[Sink], None]:
+        """Return what streams the log."""
+        return self._process.log.monitor(level, as_json)
+
+    # -- orders ----------------------------------------------------------------
+
+    def set_token(self, kind: str, secret: str, token: str) -> None:
+        """Set one of the agent's own tokens."""
+        options = self.local.options
+        match kind:
+            case "default" | "acl_token":
+                options.default_token = secret
+            case "agent" | "acl_agent_token":
+                options.agent_token = secret
+            case _:
+                raise NotFoundError(f'Token "{kind}" is unknown')
+
+    def join(self, address: str, wan: bool, token: str) -> Done:
+        """Refuse: this agent speaks no gossip, so that nobody can be joined."""
+        if wan and not self.config.server:
+            raise ConsulError("Must be a server to join WAN cluster")
+        raise ConsulError(
+            f"1 error occurred:\n\t* Failed to join {address}: "
+            "this agent has no gossip pool\n\n"
+        )
+
+    def leave(self, token: str) -> Done:
+        """Stop the process after the answer is out."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.05, self._process.leave)
+        return _done()
+
+    def force_leave(self, node: str, prune: bool, wan: bool, token: str) -> Done:
+        """Refuse unknown members; the only known one is this agent itself."""
+        if node not in (self.member(wan=False)["Name"], self.member(wan=True)["Name"]):
+            raise ConsulError(f"agent: No node found with name '{node}'")
+        return _done()
+
+    def reload(self, token: str) -> Done:
+        """Read the configuration again; raises what is wrong with it."""
+        self._process.reload()
+        return _done()
+
+
+def _done() -> Done:
+    done: Done = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
+
+
+def _text(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _percent(part: float, whole: float) -> float:
+    return 100.0 * part / whole if whole else 0.0
+
+
+def _pool_stats(members: int) -> dict[str, str]:
+    zero = "0"
+    return {
+        "coordinate_resets": zero,
+        "encrypted": "false",
+        "event_queue": zero,
+        "event_time": "1",
+        "failed": zero,
+        "health_score": zero,
+        "intent_queue": zero,
+        "left": zero,
+        "member_time": "1",
+        "members": str(members),
+        "query_queue": zero,
+        "query_time": "1",
+    }
+
+
+def _debug_view(config: AgentConfig) -> dict[str, Any]:
+    """Return the configuration in Pascal case, secrets hidden."""
+    view: dict[str, Any] = {}
+    for name, value in asdict(config).items():
+        if name in ("raw", "services", "checks"):
+            continue
+        shown = "".join(part.capitalize() for part in name.split("_"))
+        hidden = value and any(word in name for word in SECRETS)
+        view[shown] = "hidden" if hidden else value
+    return view
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _proc_table(path: str) -> dict[str, int]:
+    """Return the numbers of a ``Name: 123 kB`` file, in bytes."""
+    found: dict[str, int] = {}
+    try:
+        with open(path, encoding="ascii") as file:
+            for line in file:
+                name, _, rest = line.partition(":")
+                found[name] = int(rest.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return found

@@ -1,0 +1,163 @@
+"""Logging in Consul's line format, and live streams of it.
+
+``<RFC 3339 UTC, ms> [LEVEL] <name>: <message>``. Loggers named ``pyconsul.x``
+show as ``agent.x``. Streams (``/v1/agent/monitor``) may ask for a lower level
+than the process writes; slow readers lose lines.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+TRACE = 5
+LEVELS = {
+    "TRACE": TRACE,
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARN": logging.WARNING,
+    "ERR": logging.ERROR,
+    "ERROR": logging.ERROR,
+}
+_SHOWN = {
+    TRACE: "[TRACE]",
+    logging.DEBUG: "[DEBUG]",
+    logging.INFO: "[INFO] ",
+    logging.WARNING: "[WARN] ",
+    logging.ERROR: "[ERROR]",
+    logging.CRITICAL: "[ERROR]",
+}
+
+
+class Sink(Protocol):
+    """Where a stream of log lines goes."""
+
+    def write(self, data: bytes) -> None:
+        """Send a piece."""
+        ...
+
+    def close(self) -> None:
+        """End the stream."""
+        ...
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call back once when the reader has gone."""
+        ...
+
+
+def module_name(logger: str) -> str:
+    """Return the name shown: ``pyconsul.http.server`` is ``agent.http``."""
+    if not logger.startswith("pyconsul."):
+        return logger
+    room = logger.split(".")[1]
+    return "agent" if room == "agent" else f"agent.{room}"
+
+
+class LineFormatter(logging.Formatter):
+    """Consul's text lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line (more with a traceback)."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        level = _SHOWN.get(record.levelno, f"[{record.levelname}]")
+        text = (
+            f"{when}.{int(record.msecs):03d}Z {level} "
+            f"{module_name(record.name)}: {record.getMessage()}"
+        )
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, as ``-log-json`` and ``logjson`` show."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        level = _SHOWN.get(record.levelno, "[INFO] ").strip("[] ").lower()
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return json.dumps(
+            {
+                "@level": level,
+                "@message": text,
+                "@module": module_name(record.name),
+                "@timestamp": f"{when}.{int(record.msecs * 1000):06d}Z",
+            }
+        )
+
+
+class _StreamHandler(logging.Handler):
+    def __init__(self, sink: Sink, level: int, as_json: bool) -> None:
+        super().__init__(level)
+        self._sink = sink
+        self.setFormatter(JsonFormatter() if as_json else LineFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._sink.write(self.format(record).encode("utf-8", "replace") + b"\n")
+
+
+class LogOutput:
+    """The process's log: one handler for stdout or a file, and the streams."""
+
+    def __init__(
+        self,
+        level: str,
+        as_json: bool,
+        stream: TextIO | None = None,
+        path: str = "",
+    ) -> None:
+        self._root = logging.getLogger()
+        self._main: logging.Handler = (
+            logging.FileHandler(path) if path else logging.StreamHandler(stream)
+        )
+        self._main.setFormatter(JsonFormatter() if as_json else LineFormatter())
+        self._streams: list[logging.Handler] = []
+        self._root.addHandler(self._main)
+        logging.getLogger("asyncio").setLevel(logging.WARNING)
+        self.set_level(level)
+
+    def set_level(self, level: str) -> None:
+        """Change what the process writes."""
+        self._main.setLevel(LEVELS[level])
+        self._settle()
+
+    def _settle(self) -> None:
+        handlers = [self._main, *self._streams]
+        self._root.setLevel(min(handler.level for handler in handlers))
+
+    def monitor(self, level: str, as_json: bool) -> Callable[[Sink], None]:
+        """Return what sends every line from ``level`` on to a sink."""
+
+        def attach(sink: Sink) -> None:
+            handler = _StreamHandler(sink, LEVELS[level], as_json)
+            self._streams.append(handler)
+            self._root.addHandler(handler)
+            self._settle()
+
+            def detach() -> None:
+                self._streams.remove(handler)
+                self._root.removeHandler(handler)
+                self._settle()
+
+            sink.on_close(detach)
+
+        return attach
+
+    def close(self) -> None:
+        """End all output."""
+        for handler in [self._main, *self._streams]:
+            self._root.removeHandler(handler)
+            handler.close()
+        self._streams.clear()
+
+
+def to_stdout(level: str, as_json: bool, path: str = "") -> LogOutput:
+    """Begin logging to stdout, or to a file when ``path`` is given."""
+    return LogOutput(level, as_json, sys.stdout, path)

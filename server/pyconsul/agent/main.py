@@ -1,0 +1,189 @@
+"""``pyconsul agent`` and ``pyconsul validate``: flags in, exit status out."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from pyconsul import CONSUL_VERSION
+from pyconsul.config.builder import HostFacts, build
+from pyconsul.config.flags import (
+    AGENT_FLAGS,
+    VALIDATE_FLAGS,
+    Flag,
+    FlagError,
+    HelpRequested,
+    ParsedFlags,
+    parse_flags,
+)
+from pyconsul.config.model import AgentConfig
+from pyconsul.types.errors import ConfigError, ConsulError
+
+
+def host_facts() -> HostFacts:
+    """Return this host's name, and a way to its private addresses."""
+    return HostFacts(socket.gethostname().strip(), private_ipv4)
+
+
+def private_ipv4() -> list[str]:
+    """Return the private IPv4 address the default route uses, if any."""
+    import ipaddress
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: connecting a datagram socket only picks a route.
+            probe.connect(("198.51.100.1", 9))
+        except OSError:
+            return []
+        address = str(probe.getsockname()[0])
+    return [address] if ipaddress.ip_address(address).is_private else []
+
+
+def agent_main(argv: Sequence[str]) -> int:
+    """Run an agent until it is stopped; return the exit status."""
+    flags = _parse(argv, AGENT_FLAGS, "agent")
+    if isinstance(flags, int):
+        return flags
+    if flags.operands:
+        return _refuse(f"==> Unexpected extra arguments: [{' '.join(flags.operands)}]")
+    host = host_facts()
+    try:
+        config = build(flags, host)
+    except ConfigError as error:
+        return _refuse(f"==> {error}")
+    return _run(config, lambda: build(flags, host))
+
+
+def _run(config: AgentConfig, load_config: Callable[[], AgentConfig]) -> int:
+    from dataclasses import replace
+
+    from pyconsul.agent.lifecycle import Lifecycle, node_id
+    from pyconsul.agent.logs import to_stdout
+
+    try:
+        config = replace(config, node_id=node_id(config))
+    except ConsulError as error:
+        return _refuse(f"==> {error}")
+    if not config.log_json:
+        sys.stdout.write(banner(config))
+        sys.stdout.flush()
+    try:
+        output = to_stdout(config.log_level, config.log_json, config.log_file)
+    except OSError as error:
+        return _refuse(f"==> Could not open log file: {error}")
+
+    async def serve() -> int:
+        life = Lifecycle(config, output, load_config)
+        # What was built so far lives as long as the process.
+        gc.collect()
+        gc.freeze()
+        return await life.run()
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(serve())
+    except ConsulError as error:
+        logging.getLogger("agent").error('Error starting agent: error="%s"', error)
+        return _refuse(f"==> Error starting agent: {error}")
+    except KeyboardInterrupt:
+        return 1
+    finally:
+        output.close()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def banner(config: AgentConfig) -> str:
+    """Return what an agent prints before its log."""
+    ports = config.ports
+    bootstrap = "true" if config.bootstrap else "false"
+    server = "true" if config.server else "false"
+    segment = "<all>" if config.server else config.segment
+    clients = " ".join(config.client_addrs)
+    encrypted = "true" if config.encrypt else "false"
+    rows = (
+        ("Version", f"'{CONSUL_VERSION}'"),
+        ("Node ID", f"'{config.node_id}'"),
+        ("Node name", f"'{config.node_name}'"),
+        ("Datacenter", f"'{config.datacenter}' (Segment: '{segment}')"),
+        ("Server", f"{server} (Bootstrap: {bootstrap})"),
+        (
+            "Client Addr",
+            f"[{clients}] (HTTP: {ports.http}, HTTPS: {ports.https}, "
+            f"gRPC: {ports.grpc}, DNS: {ports.dns})",
+        ),
+        (
+            "Cluster Addr",
+            f"{config.advertise_addr} (LAN: {ports.serf_lan}, WAN: {ports.serf_wan})",
+        ),
+        (
+            "Encrypt",
+            f"Gossip: {encrypted}, TLS-Outgoing: false, TLS-Incoming: false, "
+            "Auto-Encrypt-TLS: false",
+        ),
+    )
+    lines = "\n".join(f"{name:>18}: {value}" for name, value in rows)
+    return (
+        f"==> Starting Consul agent...\n{lines}\n\n"
+        "==> Log data will now stream in as it occurs:\n\n"
+    )
+
+
+def validate_main(argv: Sequence[str]) -> int:
+    """Check configuration files; return the exit status."""
+    flags = _parse(argv, VALIDATE_FLAGS, "validate")
+    if isinstance(flags, int):
+        return flags
+    kind = flags.options.get("config_format", "")
+    if kind not in ("", "hcl", "json"):
+        return _refuse("-config-format must be either 'hcl' or 'json")
+    flags.sources += flags.operands
+    if not flags.sources:
+        return _refuse("Must specify at least one config file or directory")
+    # Files may rely on flags for the address to advertise.
+    facts = host_facts()
+    facts = HostFacts(facts.hostname, lambda: private_ipv4() or ["127.0.0.1"])
+    try:
+        build(flags, facts)
+    except ConfigError as error:
+        return _refuse(f"Config validation failed: {error}")
+    if not flags.options.get("quiet"):
+        print("Configuration is valid!")
+    return 0
+
+
+def _parse(
+    argv: Sequence[str], table: Mapping[str, Flag], command: str
+) -> ParsedFlags | int:
+    try:
+        return parse_flags(argv, table)
+    except HelpRequested:
+        print(usage(command, table))
+        return 0
+    except FlagError as error:
+        return _refuse(f"{error}\n{usage(command, table)}")
+
+
+def usage(command: str, table: Mapping[str, Flag]) -> str:
+    """Return the help of a command."""
+    operands = " FILE_OR_DIRECTORY..." if command == "validate" else ""
+    lines = [f"Usage: consul {command} [options]{operands}", ""]
+    for name, flag in sorted(table.items()):
+        value = "" if flag.kind in ("bool", "option-bool") else "=<value>"
+        lines.append(f"  -{name}{value}")
+    return "\n".join(lines)
+
+
+def _refuse(text: str) -> int:
+    print(text, file=sys.stderr)
+    return 1
