@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -82,6 +82,9 @@ class Face:
         self.routes = routes
         self.hot = HotAnswers()
         self.recent = RecentReplies(time.monotonic)
+        self.leads: Callable[[], bool] = lambda: False
+        """Says whether this agent's server leads; only then are answers to
+        ``?stale`` kept, as a follower's contact with the leader ages."""
         self._default_token = ""
         self.options = options
         user = b"".join(

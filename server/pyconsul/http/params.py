@@ -216,6 +216,7 @@ def _finish(
         and reply.known_leader
         and not reply.last_contact_ms
         and not request.face.options.acl_enabled
+        and (not args.allow_stale or request.face.leads())
     ):
         response.cells = reply.cells
     return response

@@ -363,6 +363,19 @@ def test_pretty(caller: FakeCaller) -> None:
     assert ask(make_face(caller, pretty=True), "PUT /v1/kv/a").body == b"true\n"
 
 
+def test_which_answers_may_be_kept(caller: FakeCaller) -> None:
+    caller.put("a", b"1")
+    face = make_face(caller)
+    assert ask(face, "GET /v1/kv/a").cells == (caller.cell,)
+    assert ask(face, "GET /v1/kv/b").cells == (caller.cell,)
+    assert ask(face, "GET /v1/kv/a?consistent").cells is None
+    assert ask(face, "GET /v1/kv/a?stale").cells is None
+    face.leads = lambda: True
+    assert ask(face, "GET /v1/kv/a?stale").cells == (caller.cell,)
+    caller.answers["KVS.Get"] = Reply(None, 1, (caller.cell,), last_contact_ms=3)
+    assert ask(face, "GET /v1/kv/a?stale").cells is None
+
+
 def test_equal_waiters_share_an_encoding(caller: FakeCaller) -> None:
     rows = [Row(HealthCheck(check_id="c"))]
     caller.answers["Health.ChecksInState"] = reply = Reply(rows, 4)
