@@ -99,7 +99,7 @@ class Child:
         """Whether it has not been seen to end."""
         return self._process.returncode is None
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         """Send a signal to the whole group; nothing when it is gone."""
         try:
             os.killpg(self.pid, number)
@@ -128,16 +128,22 @@ class Child:
 
         Completes even when cancelled: no child stays behind.
         """
+        if self.running:
+            self.send_signal(number)
+            with anyio.move_on_after(grace, shield=True):
+                await self._process.wait()
+        # Members of the group may have survived their leader.
+        self.send_signal(signal.SIGKILL)
         with anyio.CancelScope(shield=True):
-            if self.running:
-                self.signal(number)
-                with anyio.move_on_after(grace):
-                    await self._process.wait()
-            # Members of the group may have survived their leader.
-            self.signal(signal.SIGKILL)
-            code = await self._process.wait()
-            await self._process.aclose()
-            return code
+            await self._process.wait()
+        await self.close()
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+    async def close(self) -> None:
+        """Close our end of its input; safe under cancellation."""
+        if self._process.stdin is not None:
+            await anyio.aclose_forcefully(self._process.stdin)
 
 
 class Runner:
@@ -145,16 +151,22 @@ class Runner:
 
     def __init__(self) -> None:
         self._child: Child | None = None
+        self._idle = anyio.Event()
 
     @property
     def busy(self) -> bool:
         """Whether a child is running."""
         return self._child is not None
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         """Send a signal to the running child's group, if there is one."""
         if self._child is not None:
-            self._child.signal(number)
+            self._child.send_signal(number)
+
+    async def wait_idle(self) -> None:
+        """Return once no child is running."""
+        if self.busy:
+            await self._idle.wait()
 
     async def run(
         self,
@@ -175,6 +187,7 @@ class Runner:
         except StartError as error:
             return Outcome(None, reason=str(error))
         self._child = child
+        self._idle = anyio.Event()
         code: int | None = None
         try:
             with anyio.move_on_after(timeout):
@@ -185,9 +198,12 @@ class Runner:
                     # A grandchild may hold the pipe open without reading it.
                     group.cancel_scope.cancel()
         finally:
-            self._child = None
             if code is None:
                 await child.stop(grace=grace)
+            else:
+                await child.close()
+            self._child = None
+            self._idle.set()
         if code is None:
             return Outcome(-signal.SIGKILL, timed_out=True)
         return Outcome(code)

@@ -75,10 +75,9 @@ class Watcher:
 
     async def stop(self, number: int) -> None:
         """Pass a signal to a running handler and give it time to end."""
-        self._runner.signal(number)
+        self._runner.send_signal(number)
         with anyio.move_on_after(STOP_GRACE):
-            while self._runner.busy:
-                await anyio.sleep(0.02)
+            await self._runner.wait_idle()
 
     def _note(self, query: Query) -> None:
         self._newest = (self._view.index, self._view.data)
