@@ -1,0 +1,175 @@
+"""The one blocking loop (``http-api.md`` 1.3).
+
+A query that must wait joins the group of equal queries. A group holds the
+last reply, subscribes once to the cells it read, and is evaluated once when
+they fire, however many wait. A waiter costs a future, a timer and one small
+object; nothing runs until something the query read has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop, Future, TimerHandle
+from collections.abc import Callable, Sequence
+from random import Random
+
+from pyconsul.types.errors import ConsulError
+from pyconsul.types.messages import Cell, Reply
+
+DEFAULT_QUERY_TIME_S = 300.0
+MAX_QUERY_TIME_S = 600.0
+JITTER_FRACTION = 16
+"""Up to wait/16 is added, so that equal waiters do not return in one wave."""
+
+Evaluate = Callable[[], Reply]
+
+
+class _Waiter:
+    """One blocked query: answered above ``min_index``, or at its deadline."""
+
+    __slots__ = ("future", "group", "min_index", "timer")
+
+    def __init__(self, group: _Group, future: Future[Reply], min_index: int) -> None:
+        self.group = group
+        self.future = future
+        self.min_index = min_index
+        self.timer: TimerHandle | None = None
+
+    def on_deadline(self) -> None:
+        """Answer with the last evaluation; it is not made anew."""
+        if not self.future.done():
+            self.future.set_result(self.group.reply)
+
+    def on_done(self, _: Future[Reply]) -> None:
+        """Leave nothing behind, whether answered or cancelled."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.group.leave(self)
+
+
+class _Group:
+    """Equal queries waiting for the same thing."""
+
+    __slots__ = ("_owner", "_scheduled", "cells", "evaluate", "key", "reply", "waiters")
+
+    def __init__(
+        self, owner: BlockingQueries, key: bytes, evaluate: Evaluate, reply: Reply
+    ) -> None:
+        self._owner = owner
+        self._scheduled = False
+        self.key = key
+        self.evaluate = evaluate
+        self.reply = reply
+        self.cells: Sequence[Cell] = ()
+        self.waiters: dict[_Waiter, None] = {}
+        self._watch(reply.cells)
+
+    def fire(self) -> None:
+        """Something read has changed: evaluate soon, once for all changes."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._owner.loop.call_soon(self._run)
+
+    def _watch(self, cells: Sequence[Cell]) -> None:
+        for cell in self.cells:
+            cell.unsubscribe(self)
+        self.cells = cells
+        for cell in cells:
+            cell.subscribe(self)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if not self.waiters:
+            return
+        try:
+            reply = self.evaluate()
+        except ConsulError as error:
+            for waiter in list(self.waiters):
+                if not waiter.future.done():
+                    waiter.future.set_exception(error)
+            return
+        self.reply = reply
+        self._watch(reply.cells)
+        for waiter in self.waiters:
+            if reply.index > waiter.min_index and not waiter.future.done():
+                waiter.future.set_result(reply)
+
+    def release(self) -> None:
+        """Answer everybody now: the whole state was replaced."""
+        self._run()
+        for waiter in self.waiters:
+            waiter.on_deadline()
+
+    def leave(self, waiter: _Waiter) -> None:
+        """Forget ``waiter``; the last one takes the subscriptions along."""
+        self.waiters.pop(waiter, None)
+        if not self.waiters:
+            self._watch(())
+            self._owner.forget(self)
+
+
+class BlockingQueries:
+    """All waiting queries of a server, grouped by what they ask."""
+
+    def __init__(
+        self,
+        random: Random,
+        *,
+        default_query_time_s: float = DEFAULT_QUERY_TIME_S,
+        max_query_time_s: float = MAX_QUERY_TIME_S,
+        loop: AbstractEventLoop | None = None,
+    ) -> None:
+        self._random = random
+        self._default_s = default_query_time_s
+        self._max_s = max_query_time_s
+        self._loop = loop
+        self._groups: dict[bytes, _Group] = {}
+
+    @property
+    def loop(self) -> AbstractEventLoop:
+        """The loop the waiters live in."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def wait(
+        self,
+        key: bytes,
+        evaluate: Evaluate,
+        reply: Reply,
+        min_index: int,
+        max_query_time_ns: int,
+    ) -> Reply | Future[Reply]:
+        """Return ``reply`` when it is new enough, else a future of a later one.
+
+        ``key`` is the query without its timing; ``reply`` its evaluation of
+        this moment, whose index is not greater than ``min_index`` if waiting.
+        """
+        if reply.index > min_index:
+            return reply
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(self, key, evaluate, reply)
+        loop = self.loop
+        future: Future[Reply] = loop.create_future()
+        waiter = _Waiter(group, future, min_index)
+        group.waiters[waiter] = None
+        wait_s = max_query_time_ns / 1e9
+        wait_s = min(wait_s, self._max_s) if wait_s > 0 else self._default_s
+        wait_s += self._random.random() * wait_s / JITTER_FRACTION
+        waiter.timer = loop.call_later(wait_s, waiter.on_deadline)
+        future.add_done_callback(waiter.on_done)
+        return future
+
+    def forget(self, group: _Group) -> None:
+        """Drop an empty group."""
+        if self._groups.get(group.key) is group:
+            del self._groups[group.key]
+
+    def release_all(self) -> None:
+        """Answer every waiter: a snapshot was restored, or the server stops."""
+        for group in list(self._groups.values()):
+            group.release()

@@ -1,0 +1,24 @@
+"""Status: who leads, and who is in the Raft configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyconsul.acl.authorizer import Authorizer
+from pyconsul.types.messages import EmptyRequest, Reply
+
+if TYPE_CHECKING:
+    from pyconsul.endpoints.server import Server, WriteHandler
+
+
+def leader(server: Server, args: EmptyRequest, who: Authorizer) -> Reply:
+    """``Status.Leader``: ``ip:port``, or empty."""
+    return Reply(server.log.leader_address)
+
+
+def peers(server: Server, args: EmptyRequest, who: Authorizer) -> Reply:
+    """``Status.Peers``: ``ip:port`` of every server in the configuration."""
+    return Reply(server.log.peers())
+
+
+LOCAL: dict[str, WriteHandler] = {"Status.Leader": leader, "Status.Peers": peers}
