@@ -6,12 +6,12 @@ events that were meant for it.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from pyconsul.filter import RegexError, compile_regex
 from pyconsul.types.errors import ConsulError
 from pyconsul.types.records import NodeService, UserEvent
 
@@ -30,11 +30,9 @@ def validate_event(event: UserEvent) -> None:
         ("tag", event.tag_filter),
     ):
         try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ConsulError(
-                f"Invalid {name} filter: error parsing regexp: {error}: `{pattern}`"
-            ) from None
+            compile_regex(pattern)
+        except RegexError as error:
+            raise ConsulError(f"Invalid {name} filter: {error}") from None
     if len(event.name) + len(event.payload) > MAX_BYTES:
         raise ConsulError(
             "1 error occurred:\n\t* user event exceeds configured limit of "
@@ -44,16 +42,18 @@ def validate_event(event: UserEvent) -> None:
 
 def is_for(event: UserEvent, node: str, services: Iterable[NodeService]) -> bool:
     """Say whether an event's filters match this node and its services."""
-    if event.node_filter and re.search(event.node_filter, node) is None:
+    if event.node_filter and not compile_regex(event.node_filter).search(node):
         return False
     if not event.service_filter:
         return True
+    wanted = compile_regex(event.service_filter)
+    tagged = compile_regex(event.tag_filter)
     for service in services:
-        if re.search(event.service_filter, service.id) is None:
+        if not wanted.search(service.id):
             continue
         if not event.tag_filter:
             return True
-        if any(re.search(event.tag_filter, tag) for tag in service.tags or ()):
+        if any(tagged.search(tag) for tag in service.tags or ()):
             return True
     return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from pyconsul.filter import HEALTH_CHECK, NODE_SERVICE, compile_filter
 from pyconsul.http.routing import Request
 
 T = TypeVar("T")
@@ -15,7 +16,6 @@ def filtered(request: Request, found: Mapping[str, T], noun: str) -> Mapping[str
     expression = request.query.get("filter")
     if not expression:
         return found
-    from pyconsul.filter.api import compile_filter
-
-    matches = compile_filter(expression, noun)
+    schema = NODE_SERVICE if noun == "services" else HEALTH_CHECK
+    matches = compile_filter(expression, schema)
     return {key: value for key, value in found.items() if matches(value)}
