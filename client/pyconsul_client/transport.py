@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import httpx
 
 POOL_SIZE = 8
+MAX_LANES = 4096
 LIMIT_HINT = 100
 """Lanes open from which a connection closed unanswered counts as turned away."""
 REQUEST_TIMEOUT = 60.0
@@ -85,15 +86,17 @@ class Transport(Protocol):
 class HttpTransport:
     """The transport over TCP, TLS or a unix socket."""
 
-    def __init__(self, options: Options, max_lanes: int = 4096) -> None:
+    def __init__(self, options: Options, max_lanes: int | None = None) -> None:
         self._options = options
         self._context: ssl.SSLContext | None = None
         self._httpx: httpx.AsyncClient | None = None
         self._slots = anyio.Semaphore(POOL_SIZE)
         self._idle: list[Connection] = []
         self._lanes: set[_HttpLane] = set()
-        self.max_lanes = max_lanes
+        self.max_lanes: int = _lanes_by_files() if max_lanes is None else max_lanes
         """Lanes allowed; lowered when the server turns connections away."""
+        self.trims: int = 0
+        """How often ``max_lanes`` was lowered."""
         named = {"Host": options.authority, "User-Agent": USER_AGENT}
         self._headers = tuple(
             (name.encode("latin-1"), value.encode("latin-1", "replace"))
@@ -231,21 +234,43 @@ class HttpTransport:
             target = onward
         raise ProtocolError(f"stopped after {MAX_REDIRECTS} redirects")
 
-    def turned_away(self) -> None:
-        """Note that the server refuses more connections: lower ``max_lanes``."""
+    def turned_away(self, trims: int) -> None:
+        """Lower ``max_lanes``, and close lanes until no more than that are open.
+
+        ``trims`` is the count from before the refused connection was begun: what
+        was under way during the last trim says nothing about the new limit.
+        """
+        if trims != self.trims:
+            return
+        self.trims += 1
+        held = [lane for lane in self._lanes if lane.is_open]
         # A tenth is left to other programs on this machine, and to ours.
-        open_lanes = sum(lane.is_open for lane in self._lanes)
-        self.max_lanes = max(1, min(self.max_lanes, open_lanes * 9 // 10))
+        self.max_lanes = max(1, min(self.max_lanes, len(held) * 9 // 10))
+        for lane in held[self.max_lanes :]:
+            lane.give_up()
+
+
+def _lanes_by_files() -> int:
+    """Return the lanes the limit of open files allows; some are left for others."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit.
+        return MAX_LANES
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return MAX_LANES
+    return max(1, min(MAX_LANES, files - max(files // 4, 32)))
 
 
 class _HttpLane:
     """A lane of an ``HttpTransport``."""
 
-    __slots__ = ("_connection", "_transport")
+    __slots__ = ("_connection", "_scope", "_transport")
 
     def __init__(self, transport: HttpTransport) -> None:
         self._transport = transport
         self._connection = transport.connection()
+        self._scope: anyio.CancelScope | None = None
 
     @property
     def is_open(self) -> bool:
@@ -255,20 +280,30 @@ class _HttpLane:
     def surplus(self) -> bool:
         return self._transport.lanes > self._transport.max_lanes
 
+    def give_up(self) -> None:
+        """End the question under way with ConnectionRefusedByLimitError."""
+        if self._scope is not None:
+            self._scope.cancel()
+
     async def get(self, target: str, within: float) -> Response:
         transport = self._transport
         fresh = not self._connection.is_open
+        trims = transport.trims
         try:
-            return await transport.follow(self._connection, target, within)
+            with anyio.CancelScope() as self._scope:
+                return await transport.follow(self._connection, target, within)
         except ConnectionRefusedByLimitError:
-            transport.turned_away()
+            transport.turned_away(trims)
             raise
         except UnansweredError as error:
             if fresh and transport.lanes > LIMIT_HINT:
                 # The limiter's 429 is often lost to the reset that follows it.
-                transport.turned_away()
+                transport.turned_away(trims)
                 raise ConnectionRefusedByLimitError(str(error)) from error
             raise
+        finally:
+            self._scope = None
+        raise ConnectionRefusedByLimitError("given up for the server's limit")
 
     async def aclose(self) -> None:
         self._transport.release(self)

@@ -358,9 +358,8 @@ class View:
                         await anyio.sleep(ask.delay)
                     try:
                         await self._ask(transport, lane, ask)
-                    except ConnectionRefusedByLimitError as error:
+                    except ConnectionRefusedByLimitError:
                         # Too many connections: without a lane this view polls.
-                        self.error = error
                         self._core.unanswered()
                         if lane is not None:
                             await lane.aclose()
