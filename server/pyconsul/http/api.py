@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyconsul.http import catalog, health, kv, session, status, txn
+from pyconsul.http import acl_off, catalog, health, kv, session, status, txn
 from pyconsul.http.face import HttpOptions, index_routes
 from pyconsul.http.routing import Routes
 
@@ -18,4 +18,6 @@ def build_routes(options: HttpOptions, *, ui_path: str = "") -> Routes:
     catalog.add_routes(routes)
     health.add_routes(routes)
     status.add_routes(routes)
+    if not options.acl_enabled:
+        acl_off.add_routes(routes)
     return routes

@@ -62,6 +62,7 @@ def register(request: Request) -> Answer:
     """Write a node, a service and checks; the body names the datacenter."""
     check_edition(request)
     fields = decode(request.body, REGISTER)
+    fields["Datacenter"] = fields.get("Datacenter") or request.face.options.datacenter
     fields["Token"] = token_of(request)
     return _write(request, "Catalog.Register", build(fields, RegisterRequest))
 
@@ -70,6 +71,7 @@ def deregister(request: Request) -> Answer:
     """Remove a service, a check or a whole node."""
     check_edition(request)
     fields = decode(request.body, DEREGISTER)
+    fields["Datacenter"] = fields.get("Datacenter") or request.face.options.datacenter
     fields.pop("Address", None)
     fields["Token"] = token_of(request)
     return _write(request, "Catalog.Deregister", build(fields, DeregisterRequest))

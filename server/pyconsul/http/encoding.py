@@ -51,6 +51,21 @@ _PROXY_ORDER = (
     "Expose",
     "TransparentProxy",
 )
+_UPSTREAM_ORDER = (
+    "DestinationType",
+    "DestinationNamespace",
+    "DestinationPartition",
+    "DestinationPeer",
+    "DestinationName",
+    "Datacenter",
+    "LocalBindAddress",
+    "LocalBindPort",
+    "LocalBindSocketPath",
+    "LocalBindSocketMode",
+    "Config",
+    "MeshGateway",
+    "CentrallyConfigured",
+)
 _DEFINITION_DURATIONS = {
     "interval": "Interval",
     "timeout": "Timeout",
@@ -186,6 +201,27 @@ def proxy_view(proxy: Mapping[str, Any] | None) -> dict[str, Any]:
     return view
 
 
+def catalog_proxy_view(proxy: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a proxy as the catalog shows it: upstreams with their empty fields."""
+    view = proxy_view(proxy)
+    upstreams: list[Mapping[str, Any]] | None = view.get("Upstreams")
+    if upstreams:
+        view["Upstreams"] = [_upstream_view(upstream) for upstream in upstreams]
+    return view
+
+
+def _upstream_view(upstream: Mapping[str, Any]) -> dict[str, Any]:
+    view: dict[str, Any] = {}
+    for name in _UPSTREAM_ORDER:
+        if name in ("DestinationType", "Datacenter"):
+            view[name] = upstream.get(name) or ""
+        elif name == "MeshGateway":
+            view[name] = upstream.get(name) or {}
+        elif upstream.get(name):
+            view[name] = upstream[name]
+    return view
+
+
 def service_view(service: NodeService) -> dict[str, Any]:
     """Return a service as its node shows it (health, catalog/node, txn)."""
     view: dict[str, Any] = {}
@@ -204,7 +240,7 @@ def service_view(service: NodeService) -> dict[str, Any]:
         view["SocketPath"] = service.socket_path
     view["Weights"] = weights_view(service.weights)
     view["EnableTagOverride"] = service.enable_tag_override
-    view["Proxy"] = proxy_view(service.proxy)
+    view["Proxy"] = catalog_proxy_view(service.proxy)
     view["Connect"] = service.connect or {}
     view["CreateIndex"] = service.create_index
     view["ModifyIndex"] = service.modify_index
@@ -279,7 +315,7 @@ def instance_json(instance: ServiceInstance) -> bytes:
     view["ServicePort"] = service.port
     view["ServiceSocketPath"] = service.socket_path
     view["ServiceEnableTagOverride"] = service.enable_tag_override
-    view["ServiceProxy"] = proxy_view(service.proxy)
+    view["ServiceProxy"] = catalog_proxy_view(service.proxy)
     view["ServiceConnect"] = service.connect or {}
     view["CreateIndex"] = service.create_index
     view["ModifyIndex"] = service.modify_index

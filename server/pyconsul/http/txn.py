@@ -43,7 +43,8 @@ def apply(request: Request) -> Answer:
             f"({len(given)} > {MAX_OPERATIONS})"
         )
     limit = request.face.options.kv_max_value_size
-    operations = [_operation(fields, limit) for fields in given if fields]
+    datacenter = request.face.options.datacenter
+    operations = [_operation(fields, limit, datacenter) for fields in given if fields]
     caller = request.face.caller
     if any(_writes(operation) for operation in operations):
         args = TxnRequest(ops=operations, **write_options(request))
@@ -57,9 +58,12 @@ def apply(request: Request) -> Answer:
     )
 
 
-def _operation(fields: dict[str, Any], limit: int) -> TxnOp:
+def _operation(fields: dict[str, Any], limit: int, datacenter: str) -> TxnOp:
     kv = fields.get("KV")
     if kv is None:
+        node = fields.get("Node", {}).get("Node")
+        if node is not None and not node.get("Datacenter"):
+            node["Datacenter"] = datacenter
         return build(fields, TxnOp, _PREFIX)
     key, value = kv.get("Key", ""), kv.get("Value", b"")
     if len(value) > limit:

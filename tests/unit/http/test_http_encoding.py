@@ -107,6 +107,18 @@ def test_proxy_order() -> None:
     ]
 
 
+def test_upstreams_of_the_catalog_show_empty_fields() -> None:
+    proxy = {"Upstreams": [{"LocalBindPort": 9, "DestinationName": "db"}]}
+    view = service_view(NodeService(proxy=proxy))
+    assert list(view["Proxy"]["Upstreams"][0].items()) == [
+        ("DestinationType", ""),
+        ("DestinationName", "db"),
+        ("Datacenter", ""),
+        ("LocalBindPort", 9),
+        ("MeshGateway", {}),
+    ]
+
+
 def test_instance_differs_from_service_in_meta_and_port() -> None:
     view = json.loads(
         instance_json(

@@ -256,7 +256,7 @@ def test_register_takes_the_datacenter_from_the_body(caller: FakeCaller) -> None
     body = b'{"Node":"n","Address":"a","Service":{"Service":"web"}}'
     assert ask(face, "PUT /v1/catalog/register?dc=x&token=t", body).body == b"true"
     args = caller.calls[-1][1]
-    assert (args.datacenter, args.token) == ("", "t")
+    assert (args.datacenter, args.token) == ("dc1", "t")
     assert args.service.service == "web"
     del caller.answers["Catalog.Register"]
     far = ask(face, "PUT /v1/catalog/register", b'{"Datacenter":"nowhere"}')
@@ -333,6 +333,7 @@ def test_txn_writes(caller: FakeCaller) -> None:
     node = b'[{"Node":{"Verb":"set","Node":{"Node":"n","Address":"a"}}}]'
     caller.answers["Txn.Apply"] = TxnResponse(results=[TxnResult(node=Node(node="n"))])
     response = ask(face, "PUT /v1/txn", node)
+    assert caller.calls[-1][1].ops[0].node.node.datacenter == "dc1"
     assert json.loads(response.body)["Results"][0]["Node"]["Node"] == "n"
 
 
@@ -351,6 +352,7 @@ def test_txn_limits(caller: FakeCaller) -> None:
     many = b"[" + b",".join([b"{}"] * 65) + b"]"
     response = ask(face, "PUT /v1/txn", many)
     assert response.status == 413
+    assert caller.calls == []
     assert response.body == b"Transaction contains too many operations (65 > 64)"
     big = b'[{"KV":{"Verb":"set","Key":"k","Value":"YWJjZA=="}}]'
     response = ask(face, "PUT /v1/txn", big)
@@ -361,6 +363,20 @@ def test_pretty(caller: FakeCaller) -> None:
     caller.put("a", b"1")
     assert ask(make_face(caller), "GET /v1/kv/a?pretty").body.startswith(b"[\n    {\n")
     assert ask(make_face(caller, pretty=True), "PUT /v1/kv/a").body == b"true\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("PUT /v1/acl/bootstrap", 401),
+        ("GET /v1/acl/token/self", 401),
+        ("DELETE /v1/acl/token/x", 401),
+        ("GET /v1/acl/bootstrap", 405),
+    ],
+)
+def test_acls_are_off(line: str, status: int) -> None:
+    assert ask(make_face(), line).status == status
+    assert ask(make_face(acl_enabled=True), line).status == 404
 
 
 def test_which_answers_may_be_kept(caller: FakeCaller) -> None:
