@@ -453,6 +453,10 @@ class Views:
         assert self._group is not None, "left before it was entered"
         self._group.cancel_scope.cancel()
         self._views.clear()
+        if isinstance(error, Exception):
+            # Passed to the group it would come back wrapped in an ExceptionGroup.
+            await self._group.__aexit__(None, None, None)
+            return None
         return await self._group.__aexit__(kind, error, trace)
 
     def __len__(self) -> int:

@@ -102,6 +102,17 @@ def test_a_view_stopped_before_it_began_asks_nothing():
         assert agent.requests == []
 
 
+def test_an_error_beside_views_comes_out_as_it_is():
+    async def main(agent):
+        async with client_of(agent) as client, Views(client, print) as views:
+            views.get(client.queries.nodes())
+            await until(lambda: agent.requests)
+            raise KeyError("mine")
+
+    with StubAgent() as agent, pytest.raises(KeyError):
+        anyio.run(main, agent)
+
+
 def test_more_views_than_the_server_takes_connections_all_settle():
     count, limit = 120, 40
 
