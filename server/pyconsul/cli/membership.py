@@ -71,7 +71,11 @@ def _members(flags: FlagSet) -> int:
 
 
 def _tags(member: Record) -> dict[str, str]:
-    return cast("dict[str, str] | None", member.get("Tags")) or {}
+    """Return the tags, with a word for the segment that has no name."""
+    tags = dict(cast("dict[str, str] | None", member.get("Tags")) or {})
+    if tags.get("segment") == "":
+        tags["segment"] = "<all>" if tags.get("role") == "consul" else "<default>"
+    return tags
 
 
 def _status(member: Record) -> str:

@@ -80,14 +80,15 @@ def test_datacenters_keep_the_order_of_the_agent(agent: Any, run: Any) -> None:
 
 def test_members_are_sorted_by_segment_and_name(agent: Any, run: Any) -> None:
     members = [
-        member("c1", segment="<default>"),
-        member("s1", segment="<all>", role="consul"),
+        member("c1", segment=""),
+        member("s1", segment="", role="consul"),
         member("x", role="other"),
     ]
     agent.answer("GET /v1/agent/members?segment=_all", members)
     lines = run("members")[1].splitlines()
     assert [line.split()[0] for line in lines] == ["Node", "x", "s1", "c1"]
     assert lines[2].split()[1:5] == ["[::1]:8301", "alive", "server", "1.10.11"]
+    assert [line.split()[-1] for line in lines[2:]] == ["<all>", "<default>"]
     assert lines[1].split() == ["x", "[::1]:8301", "alive", "unknown"]
 
 
