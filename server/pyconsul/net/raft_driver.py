@@ -48,6 +48,8 @@ SLICE_SECONDS = 0.003
 """The longest the loop is held by applying or by making a snapshot."""
 MAX_SYNCS_QUEUED = 2
 """Batches given to the store at once: one being synced, one ready to go."""
+MAX_CALLERS = 64
+"""Addresses remembered of servers that sent messages."""
 _WRITE_PIECE = 1 << 20
 
 
@@ -143,6 +145,7 @@ class RaftDriver:
         self._snapshot_task: asyncio.Task[None] | None = None
         self._snapshot_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._callers: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._frozen = False
@@ -273,6 +276,8 @@ class RaftDriver:
         if self._failed is not None:
             future.set_exception(self._failed)
             return future
+        if core is not None:
+            core.tick(self._clock())
         if core is None or core.leadership is None:
             future.set_exception(NoLeaderError())
             return future
@@ -299,6 +304,7 @@ class RaftDriver:
         core = self._core
         if core is None:
             raise NoLeaderError
+        core.tick(self._clock())
         try:
             chosen = core.transfer_leadership(target)
         except NotLeaderError:
@@ -308,10 +314,17 @@ class RaftDriver:
         self._schedule()
         return chosen
 
-    def receive(self, message: Message) -> None:
-        """Take a message of another server."""
+    def receive(self, message: Message, address: str) -> None:
+        """Take a message of the server at ``address``.
+
+        A server that has just joined knows its leader by this address only.
+        """
         if self._core is None or self._failed is not None:
             return
+        if self._callers.get(message.sender) != address:
+            if len(self._callers) >= MAX_CALLERS:
+                self._callers.clear()
+            self._callers[message.sender] = address
         self._core.step(message, self._clock())
         self._schedule()
 
@@ -321,8 +334,7 @@ class RaftDriver:
         core = self._core
         if core is None or self._failed is not None or not core.leader_id:
             return ""
-        leader = core.configuration.get(core.leader_id)
-        return leader.address if leader else ""
+        return self._address_of(core, core.leader_id)
 
     @property
     def configuration(self) -> Configuration:
@@ -391,6 +403,7 @@ class RaftDriver:
             future.set_exception(NoLeaderError())
             return future
         self._flush_batch(core)
+        core.tick(self._clock())
         try:
             self._waiting[start(core)] = future
         except NotLeaderError:
@@ -622,13 +635,17 @@ class RaftDriver:
         if self._transport is None or core is None:
             return
         for message in messages:
-            peer = core.configuration.get(message.target)
-            if peer is None:
+            address = self._address_of(core, message.target)
+            if not address:
                 continue
             if isinstance(message, SnapshotRequest):
-                self._start(self._send_snapshot(peer.address, message))
+                self._start(self._send_snapshot(address, message))
             else:
-                self._transport.send(peer.address, message)
+                self._transport.send(address, message)
+
+    def _address_of(self, core: Raft, server_id: str) -> str:
+        peer = core.configuration.get(server_id)
+        return peer.address if peer else self._callers.get(server_id, "")
 
     async def _send_snapshot(self, address: str, message: SnapshotRequest) -> None:
         def load() -> bytes:
@@ -700,13 +717,12 @@ class RaftDriver:
         self._snapshot_task = self._loop.create_task(self._take_snapshot(core))
 
     async def snapshot(self) -> None:
-        """Take a snapshot now, or wait for the one under way."""
+        """Take a snapshot of everything applied by now."""
         if self._core is None:
             raise NoLeaderError
-        if self._snapshot_task is None:
-            self._snapshot_task = self._loop.create_task(
-                self._take_snapshot(self._core)
-            )
+        while self._snapshot_task is not None:
+            await asyncio.shield(self._snapshot_task)
+        self._snapshot_task = self._loop.create_task(self._take_snapshot(self._core))
         await asyncio.shield(self._snapshot_task)
 
     async def _take_snapshot(self, core: Raft) -> None:
@@ -780,10 +796,12 @@ class RaftDriver:
         """
         await self.barrier()
         core = self._core
-        if core is None or core.leadership is None or self._installing:
+        if core is None:
             raise NoLeaderError
-        if self._snapshot_task is not None:
+        while self._snapshot_task is not None:
             await asyncio.shield(self._snapshot_task)
+        if core.leadership is None or self._installing:
+            raise NoLeaderError
         self._installing = True
         try:
             self._drop_waiting(ConsulError("aborted by a snapshot restore"))

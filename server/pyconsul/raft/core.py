@@ -1,7 +1,8 @@
 """Raft, pure: messages, time and proposals in, ``Ready`` out.
 
 The shell calls ``tick(now)`` when ``next_deadline()`` comes, ``step(message,
-now)`` for each message, ``propose(...)`` for commands, then takes ``ready()``
+now)`` for each message, ``propose(...)`` for commands (after a ``tick`` for what
+needs the time: membership, transfer, reads), then takes ``ready()``
 and does what ``Ready`` says (its docstring states the order). Pre-vote,
 check-quorum with a leader lease, pipelined appends, read index, leadership
 transfer, non-voters, single-server membership change.
@@ -398,7 +399,7 @@ class Raft:
         self.role = Role.LEADER
         self.leader_id = self.id
         lead = Leadership(self.id, self.term, self.log, self.settings, self._now)
-        lead.adopt(self.configuration)
+        lead.adopt(self.configuration, self._now)
         self.leadership = lead
         self.propose(b"", NOOP)
         self._messages.extend(lead.begin_round(self._now))
@@ -562,7 +563,7 @@ class Raft:
     def _adopt(self, index: int, configuration: Configuration) -> None:
         self._configurations.append((index, configuration))
         if self.leadership is not None:
-            self.leadership.adopt(configuration)
+            self.leadership.adopt(configuration, self._now)
 
     def _on_answer(self, message: Message) -> None:
         lead = self.leadership

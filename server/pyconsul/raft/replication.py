@@ -54,8 +54,12 @@ class Leadership:
         self._unsent_reads: list[int] = []
         self._reads: deque[tuple[int, int, int]] = deque()
 
-    def adopt(self, configuration: Configuration) -> None:
+    def adopt(self, configuration: Configuration, now: float) -> None:
         """Follow a new membership: track who joined, forget who left."""
+        if self.alone():
+            # Until now no round was needed; others get a whole lease to answer.
+            self.lease_start = now
+            self.heartbeat_due = now
         self.voters = configuration.voters()
         members = {s.id for s in configuration.servers if s.id != self.id}
         for gone in self.followers.keys() - members:

@@ -1,0 +1,348 @@
+"""The asyncio shell: group commit, restart, snapshots, failures, three servers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pyconsul.net import log_store
+from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
+from pyconsul.net.raft_driver import RaftDriver
+from pyconsul.raft.messages import Configuration, Message, Peer, Settings
+from pyconsul.types.errors import CommandError, ConsulError, NoLeaderError
+
+
+class View:
+    def __init__(self, rows: dict[str, int]) -> None:
+        self.rows = rows
+
+    def chunks(self) -> Iterator[bytes]:
+        data = msgspec.json.encode(self.rows)
+        for at in range(0, len(data), 7):
+            yield data[at : at + 7]
+
+
+class Rows:
+    """Keeps the index of each command's last application."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self.order: list[int] = []
+
+    def apply(self, index: int, data: bytes) -> object:
+        self.order.append(index)
+        text = data.decode()
+        if text == "refuse":
+            return CommandError("refused")
+        if text == "crash":
+            raise ValueError("a bug")
+        self.rows[text] = index
+        return index
+
+    def snapshot(self) -> View:
+        return View(dict(self.rows))
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self.rows = msgspec.json.decode(b"".join(chunks), type=dict[str, int])
+
+
+def go(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 20))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 (the code under test has no event)
+        await asyncio.sleep(0.001)
+
+
+async def lone(store: LogStore, fsm: Rows, **options: Any) -> RaftDriver:
+    driver = RaftDriver(store, fsm, "a", "127.0.0.1:8300", **options)
+    await driver.start()
+    await until(lambda: driver.is_leader)
+    return driver
+
+
+def stores(tmp_path: Path) -> list[LogStore]:
+    return [MemoryStore(), DiskStore(tmp_path / "raft", segment_bytes=1 << 16)]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_results_refusals_and_order(tmp_path: Path, which: int) -> None:
+    async def main() -> None:
+        fsm = Rows()
+        driver = await lone(stores(tmp_path)[which], fsm)
+        # Configuration, noop, barrier: the first command is entry 4.
+        futures = [driver.propose(b"k%d" % i) for i in range(500)]
+        refused = driver.propose(b"refuse")
+        crashed = driver.propose(b"crash")
+        after = driver.propose(b"after")
+        futures[3].cancel()
+        first = 4 if which else int(str(await futures[0]))
+        assert await futures[0] == first
+        assert await futures[499] == first + 499
+        with pytest.raises(CommandError, match="refused"):
+            await refused
+        with pytest.raises(ConsulError, match="internal error"):
+            await crashed
+        assert await after == first + 502
+        assert fsm.order == list(range(first, first + 503))
+        assert fsm.rows["k3"] == first + 3, "a gone client's write still happens"
+        assert driver.leader_address == "127.0.0.1:8300"
+        assert driver.peers() == ["127.0.0.1:8300"]
+        assert driver.last_contact_ms() == 0
+        await driver.verify_leader()
+        stats = driver.stats()
+        assert stats["state"] == "Leader"
+        assert stats["num_peers"] == "0"
+        assert stats["applied_index"] == str(first + 502)
+        await driver.stop()
+        with pytest.raises(ConsulError, match="shutting down"):
+            await driver.propose(b"late")
+
+    go(main())
+
+
+def test_everything_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        driver = await lone(DiskStore(tmp_path), Rows())
+        for future in [driver.propose(b"k%d" % i) for i in range(3000)]:
+            await future
+        await driver.stop()
+        fsm = Rows()
+        driver = await lone(DiskStore(tmp_path), fsm)
+        assert len(fsm.rows) == 3000
+        assert driver.stats()["term"] == "3"
+        await driver.stop()
+
+    go(main())
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_snapshots_bound_the_log_and_restore(tmp_path: Path, which: int) -> None:
+    async def main() -> None:
+        options = {
+            "snapshot_threshold": 100,
+            "snapshot_interval": 0.0,
+            "trailing_logs": 20,
+        }
+        store = stores(tmp_path)[which]
+        driver = await lone(store, Rows(), **options)
+        for burst in range(20):
+            batch = [
+                driver.propose(b"%05d" % i + b"x" * 300)
+                for i in range(burst * 100, burst * 100 + 100)
+            ]
+            await asyncio.gather(*batch)
+        await driver.snapshot()
+        stats = driver.stats()
+        assert stats["last_snapshot_index"] == stats["applied_index"]
+        await driver.propose(b"tail")
+        await driver.stop()
+        if which == 0:
+            return
+        used = sum(f.stat().st_size for f in (tmp_path / "raft" / "log").iterdir())
+        assert used < 5 * (1 << 16), "segments before the snapshot are deleted"
+        assert len(list((tmp_path / "raft" / "snapshots").iterdir())) == 2
+        fsm = Rows()
+        driver = await lone(DiskStore(tmp_path / "raft"), fsm, **options)
+        assert len(fsm.rows) == 2001
+        assert len(fsm.order) == 1, "only what follows the snapshot is applied again"
+        await driver.stop()
+
+    go(main())
+
+
+def test_trailing_entries_are_bounded_in_bytes(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = DiskStore(tmp_path, segment_bytes=1 << 15)
+        driver = await lone(store, Rows(), trailing_bytes=50_000)
+        for i in range(100):
+            await driver.propose(b"%05d" % i + b"y" * 5000)
+        await driver.snapshot()
+        await driver.barrier()
+        assert store.bytes_since(0) < 50_000 + 3 * (1 << 15)
+        await driver.stop()
+
+    go(main())
+
+
+def test_a_full_disk_fails_writes_and_ends_leading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        driver = await lone(DiskStore(tmp_path), Rows())
+        seen: list[bool] = []
+        driver.on_leader_change.append(seen.append)
+        await driver.propose(b"before")
+
+        def full(fd: int, data: bytes, at: int) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(log_store.os, "pwrite", full)
+        lost = [driver.propose(b"lost"), driver.propose(b"lost too")]
+        for future in lost:
+            with pytest.raises(ConsulError, match="No space left on device"):
+                await future
+        with pytest.raises(ConsulError, match="No space left"):
+            await driver.propose(b"later")
+        assert not driver.is_leader
+        assert driver.leader_address == ""
+        assert seen == [False]
+        monkeypatch.undo()
+        await driver.stop()
+        fsm = Rows()
+        driver = await lone(DiskStore(tmp_path), fsm)
+        assert set(fsm.rows) == {"before"}
+        await driver.stop()
+
+    go(main())
+
+
+def test_a_broken_leader_callback_stops_nothing() -> None:
+    async def main() -> None:
+        driver = RaftDriver(MemoryStore(), Rows(), "a", "x:1")
+        seen: list[bool] = []
+
+        def broken(leads: bool) -> None:
+            raise RuntimeError("broken")
+
+        driver.on_leader_change += [broken, seen.append]
+        with pytest.raises(NoLeaderError):
+            driver.transfer_leadership()
+        await driver.start()
+        await until(lambda: driver.is_leader)
+        assert seen == [True]
+        assert await driver.propose(b"x")
+        await driver.stop()
+        assert seen == [True, False]
+
+    go(main())
+
+
+def test_the_loop_is_not_held_by_a_long_batch() -> None:
+    class Slow(Rows):
+        def apply(self, index: int, data: bytes) -> object:
+            end = time.perf_counter() + 0.0002
+            while time.perf_counter() < end:
+                pass
+            return super().apply(index, data)
+
+    async def main() -> None:
+        driver = await lone(MemoryStore(), Slow())
+        futures = [driver.propose(b"%d" % i) for i in range(1000)]
+        turns = 0
+        while not futures[-1].done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 25, "200 ms of work in slices of a few milliseconds"
+        await driver.stop()
+
+    go(main())
+
+
+def test_user_restore_replaces_state_and_survives(tmp_path: Path) -> None:
+    async def main() -> None:
+        fsm = Rows()
+        driver = await lone(DiskStore(tmp_path), fsm)
+        await driver.propose(b"old")
+        await driver.user_restore([b'{"new":', b"7}"], 5000)
+        assert fsm.rows == {"new": 7}
+        after = await driver.propose(b"after")
+        assert isinstance(after, int)
+        assert after > 5001
+        await driver.stop()
+        fsm = Rows()
+        driver = await lone(DiskStore(tmp_path), fsm)
+        assert fsm.rows == {"new": 7, "after": after}
+        await driver.stop()
+
+    go(main())
+
+
+FAST = Settings(
+    election_timeout=0.1, heartbeat_interval=0.015, lease_timeout=0.08, cache_entries=8
+)
+
+
+class Wire:
+    """An in-process network between drivers."""
+
+    def __init__(self) -> None:
+        self.drivers: dict[str, RaftDriver] = {}
+        self.cut: set[str] = set()
+
+    def send(self, address: str, message: Message) -> None:
+        if {message.sender, message.target} & self.cut:
+            return
+        driver = self.drivers.get(address)
+        if driver is not None:
+            asyncio.get_running_loop().call_soon(
+                driver.receive, message, message.sender
+            )
+
+
+def test_three_servers_replicate_fail_over_and_catch_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        wire = Wire()
+        machines: dict[str, Rows] = {}
+        for name in "abc":
+            machines[name] = Rows()
+            wire.drivers[name] = RaftDriver(
+                DiskStore(tmp_path / name, segment_bytes=1 << 14),
+                machines[name],
+                name,
+                name,
+                bootstrap=name == "a",
+                transport=wire,
+                settings=FAST,
+                trailing_logs=5,
+                rng=random.Random(ord(name)),
+            )
+        drivers = wire.drivers
+        for driver in drivers.values():
+            await driver.start()
+        first = drivers["a"]
+        await until(lambda: first.is_leader)
+        for name in "bc":
+            peer = Peer(id=name, address=name)
+
+            def add(c: Configuration, peer: Peer = peer) -> Configuration:
+                return c.with_server(peer)
+
+            await first.change_membership(add)
+        with pytest.raises(NoLeaderError):
+            await drivers["b"].propose(b"not here")
+        await asyncio.gather(*(first.propose(b"one%d" % i) for i in range(50)))
+        await first.verify_leader()
+        await until(lambda: len(machines["c"].rows) == 50)
+        assert drivers["c"].leader_address == "a"
+
+        wire.cut = {"a"}
+        doomed = first.propose(b"doomed")
+        await until(lambda: drivers["b"].is_leader or drivers["c"].is_leader)
+        with pytest.raises(ConsulError, match="leadership lost"):
+            await doomed
+        second = next(d for n, d in drivers.items() if n != "a" and d.is_leader)
+        await asyncio.gather(*(second.propose(b"two%d" % i) for i in range(50)))
+        await second.snapshot()
+        wire.cut = set()
+        await until(lambda: len(machines["a"].rows) == 100)
+        assert "doomed" not in machines["a"].rows
+        assert first.stats()["last_snapshot_index"] != "0", "it came by snapshot"
+
+        second.transfer_leadership("a")
+        await until(lambda: first.is_leader)
+        await first.propose(b"three")
+        await until(lambda: all("three" in m.rows for m in machines.values()))
+        assert machines["a"].rows == machines["b"].rows == machines["c"].rows
+        for driver in drivers.values():
+            await driver.stop()
+
+    go(main())
