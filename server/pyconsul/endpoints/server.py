@@ -22,6 +22,7 @@ from pyconsul.endpoints import catalog, health, kvs, session, status, txn
 from pyconsul.endpoints.blocking import BlockingQueries
 from pyconsul.endpoints.futures import follow, then
 from pyconsul.endpoints.lock_delay import LockDelays
+from pyconsul.endpoints.own_node import OwnNode
 from pyconsul.endpoints.session_timers import SessionTimers
 from pyconsul.endpoints.tombstones import TombstoneReaper
 from pyconsul.state.store import StateStore
@@ -75,6 +76,10 @@ class ServerOptions:
 
     datacenter: str
     node_name: str
+    node_id: str = ""
+    address: str = ""
+    server_port: int = 8300
+    version: str = ""
     session_ttl_min_s: float = 10.0
     default_query_time_s: float = 300.0
     max_query_time_s: float = 600.0
@@ -124,6 +129,7 @@ class Server:
         self.lock_delays = LockDelays(self.now)
         self.session_timers = SessionTimers(self)
         self.tombstones = TombstoneReaper(self)
+        self.own_node = OwnNode(self)
         state.on_session_invalidated = self._on_session_invalidated
         log.on_leader_change.append(self._on_leader_change)
         self._held: dict[Future[Reply], Callable[[], None]] = {}
@@ -223,12 +229,14 @@ class Server:
         if leads:
             self.session_timers.arm_all()
             self.tombstones.start()
+            self.own_node.start()
             held, self._held = list(self._held.values()), {}
             for retry in held:
                 retry()
         else:
             self.session_timers.stop()
             self.tombstones.stop()
+            self.own_node.stop()
 
     def _on_session_invalidated(self, invalidated: Any, keys: Any) -> None:
         self.session_timers.forget(invalidated.id)
@@ -244,6 +252,7 @@ class Server:
         """Cancel timers and answer who still waits."""
         self.session_timers.stop()
         self.tombstones.stop()
+        self.own_node.stop()
         self.blocking.release_all()
         for held in list(self._held):
             if not held.done():
