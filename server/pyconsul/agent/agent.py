@@ -301,19 +301,6 @@ class Agent:
         for check in self.local.checks_of(service.id):
             if only and check.check_id not in named and not _maintenance(check):
                 self._remove_check(check.check_id)
-            elif check.service_name != service.service or (
-                check.check_id not in named and _tags(check) != _tags(service)
-            ):
-                # A check shows the tags and the name of its service.
-                self.local.add_check(
-                    replace(
-                        check,
-                        service_name=service.service,
-                        service_tags=service.tags,
-                    ),
-                    self._clock(),
-                    token,
-                )
         for plan in planned:
             self._add_planned(plan, token, stored)
 
@@ -528,8 +515,3 @@ def _subscribe(
 
 def _maintenance(check: HealthCheck) -> bool:
     return check.type == "maintenance"
-
-
-def _tags(record: HealthCheck | NodeService) -> list[str]:
-    tags = record.service_tags if isinstance(record, HealthCheck) else record.tags
-    return tags or []

@@ -135,7 +135,6 @@ class FullAgent(Agent):
                 "prerelease": "",
                 "revision": "",
                 "version": CONSUL_VERSION,
-                "version_metadata": f"pyconsul {__version__}",
             },
             "consul": {
                 "acl": "enabled" if config.acl_enabled else "disabled",

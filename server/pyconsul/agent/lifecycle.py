@@ -22,6 +22,7 @@ from pyconsul import CONSUL_VERSION
 from pyconsul.agent.info import FullAgent, Process
 from pyconsul.agent.logs import LogOutput
 from pyconsul.agent.persist import write_atomic
+from pyconsul.agent.reconcile import Reconciler
 from pyconsul.config.model import AgentConfig
 from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.server import DnsServer
@@ -141,14 +142,21 @@ class Lifecycle:
         return agent
 
     def _driver_started(self, agent: FullAgent) -> None:
+        """Have leadership tell the agent, now if it is held already."""
         assert self._driver is not None
+        assert self._server is not None
+        reconciler = Reconciler(self._config, self._server)
+        self._closing.callback(reconciler.stop)
 
         def changed(leads: bool) -> None:
             if leads:
                 log.info("New leader elected: payload=%s", self._config.node_name)
                 agent.sync.server_up()
+            reconciler.leadership(leads)
 
         self._driver.on_leader_change.append(changed)
+        if self._driver.is_leader:
+            changed(True)
 
     # -- the server's half ----------------------------------------------------
 

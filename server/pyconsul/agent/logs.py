@@ -89,7 +89,8 @@ class JsonFormatter(logging.Formatter):
                 "@message": text,
                 "@module": module_name(record.name),
                 "@timestamp": f"{when}.{int(record.msecs * 1000):06d}Z",
-            }
+            },
+            separators=(",", ":"),
         )
 
 

@@ -40,7 +40,6 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DEV: Mapping[str, Any] = {
     "bind_addr": "127.0.0.1",
     "server": True,
-    "bootstrap": True,
     "ui": True,
     "log_level": "DEBUG",
     "disable_keyring_file": True,
