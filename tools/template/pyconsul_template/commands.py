@@ -21,6 +21,12 @@ from dataclasses import dataclass
 DEFAULT_TIMEOUT_S = 30.0
 _SHELL_SYNTAX = frozenset("|&;<>()$`*?[]#~{}!\n")
 """Characters that mean more to ``sh`` than quoting does."""
+_SHELL_WORDS = frozenset((
+    *(".", ":", "cd", "command", "eval", "exec", "exit", "export", "read", "set"),
+    *("source", "trap", "type", "ulimit", "umask", "unset", "wait"),
+    *("if", "for", "case", "while", "until"),
+))  # fmt: skip
+"""First words that only a shell understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ def parse_command(
     if _SHELL_SYNTAX.isdisjoint(text):
         with contextlib.suppress(ValueError):
             argv = tuple(shlex.split(text))
-            if "=" not in argv[0]:
+            if "=" not in argv[0] and argv[0] not in _SHELL_WORDS:
                 return Command(argv, timeout_s)
     return Command(("/bin/sh", "-c", text), timeout_s)
 

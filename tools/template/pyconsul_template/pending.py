@@ -6,7 +6,7 @@ guards; the render that met it is incomplete and its text is thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jinja2 import Undefined
@@ -65,3 +65,15 @@ class Pending(Undefined):
 
 
 PENDING = Pending(name="pending data")
+
+
+def absorbing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` giving ``PENDING`` when an argument is pending."""
+
+    def apply(*args: Any, **kwargs: Any) -> Any:
+        for value in args:
+            if type(value) is Pending:
+                return value
+        return function(*args, **kwargs)
+
+    return apply

@@ -41,6 +41,7 @@ from pyconsul_template.helpers import (
     camel_case,
 )
 from pyconsul_template.lookups import LOOKUP_FILTERS, Lookups
+from pyconsul_template.pending import absorbing
 from pyconsul_template.records import field_of
 from pyconsul_template.source import Source
 
@@ -152,10 +153,11 @@ class Template:
             extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"],
         )
         environment.is_lenient = not source.error_on_missing_key
-        functions = {**HELPERS, **self._lookups.table()}
+        helpers = {name: absorbing(helper) for name, helper in HELPERS.items()}
+        functions = {**helpers, **self._lookups.table()}
         filters = {
-            name: as_filter(function)
-            for name, function in HELPERS.items()
+            name: as_filter(helper)
+            for name, helper in helpers.items()
             if name not in FUNCTIONS_ONLY | JINJA_FILTERS
         }
         filters |= {name: functions[name] for name in LOOKUP_FILTERS}
