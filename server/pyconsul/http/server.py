@@ -14,7 +14,6 @@ import os
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from pyconsul.http.errors import error_response
 from pyconsul.http.face import STATUS_LINES, Face, HttpOptions
 from pyconsul.http.hot import MAX_REQUEST
 from pyconsul.http.routing import Request, Response, Routes
+from pyconsul.http.stream import Stream
 from pyconsul.types.messages import Caller
 
 MAX_HEAD = 256 << 10
@@ -38,56 +38,8 @@ HEAD_SECONDS = 60.0
 _DRAIN = 1 << 20
 _SWEEP_SECONDS = 15.0
 _JOINED = 4096
-_MAX_STREAM_BUFFER = 16 << 20
 _CLOSE = b"Connection: close\r\n"
 _TOO_MANY = b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\n\r\n"
-
-
-class Stream:
-    """The ``StreamSink`` of a connection: chunked, or until close for 1.0."""
-
-    def __init__(
-        self, transport: asyncio.Transport, chunked: bool, ended: Callable[[], None]
-    ) -> None:
-        self._transport = transport
-        self._chunked = chunked
-        self._ended = ended
-        self._open = True
-        self._callbacks: list[Callable[[], None]] = []
-
-    def write(self, data: bytes) -> None:
-        """Send a piece; a client that reads too slowly is disconnected."""
-        if not self._open or not data:
-            return
-        if self._transport.get_write_buffer_size() > _MAX_STREAM_BUFFER:
-            self._transport.abort()
-            return
-        if self._chunked:
-            self._transport.writelines([b"%x\r\n" % len(data), data, b"\r\n"])
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """End the answer."""
-        if self._open:
-            if self._chunked:
-                self._transport.write(b"0\r\n\r\n")
-            self.lost()
-            self._ended()
-
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """Call back once the answer has ended."""
-        if self._open:
-            self._callbacks.append(callback)
-        else:
-            callback()
-
-    def lost(self) -> None:
-        """The client has gone, or the answer is complete."""
-        if self._open:
-            self._open = False
-            for callback in self._callbacks:
-                callback()
 
 
 class Connection(asyncio.Protocol):
