@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pyconsul import CONSUL_VERSION, __version__
+from pyconsul import CONSUL_VERSION
 from pyconsul.agent.agent import Agent, Done
 from pyconsul.agent.logs import LogOutput, Sink
 from pyconsul.agent.metrics import Metrics

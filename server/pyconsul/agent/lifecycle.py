@@ -18,11 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyconsul import CONSUL_VERSION
 from pyconsul.agent.info import FullAgent, Process
 from pyconsul.agent.logs import LogOutput
 from pyconsul.agent.persist import write_atomic
-from pyconsul.agent.reconcile import Reconciler
 from pyconsul.config.model import AgentConfig
 from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.server import DnsServer
@@ -144,15 +142,11 @@ class Lifecycle:
     def _driver_started(self, agent: FullAgent) -> None:
         """Have leadership tell the agent, now if it is held already."""
         assert self._driver is not None
-        assert self._server is not None
-        reconciler = Reconciler(self._config, self._server)
-        self._closing.callback(reconciler.stop)
 
         def changed(leads: bool) -> None:
             if leads:
                 log.info("New leader elected: payload=%s", self._config.node_name)
                 agent.sync.server_up()
-            reconciler.leadership(leads)
 
         self._driver.on_leader_change.append(changed)
         if self._driver.is_leader:
@@ -193,10 +187,6 @@ class Lifecycle:
             ServerOptions(
                 datacenter=config.datacenter,
                 node_name=config.node_name,
-                node_id=config.node_id,
-                address=config.advertise_addr,
-                server_port=config.ports.server,
-                version=CONSUL_VERSION,
                 session_ttl_min_s=config.session_ttl_min / SECOND,
                 default_query_time_s=config.default_query_time / SECOND,
                 max_query_time_s=config.max_query_time / SECOND,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from pyconsul.config.builder import HostFacts, build
 from pyconsul.config.flags import (
     AGENT_FLAGS,

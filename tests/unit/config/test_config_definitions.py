@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from pyconsul.config.definitions import (
     CheckDefinition,
     complete_proxy,
