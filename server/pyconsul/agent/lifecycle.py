@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pyconsul import CONSUL_VERSION
 from pyconsul.agent.info import FullAgent, Process
 from pyconsul.agent.logs import LogOutput
 from pyconsul.agent.persist import write_atomic
@@ -187,6 +188,10 @@ class Lifecycle:
             ServerOptions(
                 datacenter=config.datacenter,
                 node_name=config.node_name,
+                node_id=config.node_id,
+                address=config.advertise_addr,
+                server_port=config.ports.server,
+                version=CONSUL_VERSION,
                 session_ttl_min_s=config.session_ttl_min / SECOND,
                 default_query_time_s=config.default_query_time / SECOND,
                 max_query_time_s=config.max_query_time / SECOND,

@@ -80,13 +80,26 @@ def _refusals(server: Server, ops: list[TxnOp], who: Authorizer) -> list[TxnErro
         if not who.allows_all and not _allowed(server, op, who):
             errors.append(TxnError(op_index=at, what="Permission denied"))
             continue
-        kv = op.kv
-        if kv is not None and kv.verb == "lock":
-            key = kv.dir_ent.key
-            if server.lock_delays.delays(key):
-                what = f'failed to lock key "{key}" due to lock delay'
-                errors.append(TxnError(op_index=at, what=what))
+        what = _problem(server, op)
+        if what:
+            errors.append(TxnError(op_index=at, what=what))
     return errors
+
+
+def _problem(server: Server, op: TxnOp) -> str:
+    if op.kv is not None:
+        key = op.kv.dir_ent.key
+        # An empty prefix is every key; an empty key is none.
+        if not key and op.kv.verb not in ("delete-tree", "get-tree"):
+            return "Must provide key"
+        if op.kv.verb == "lock" and server.lock_delays.delays(key):
+            return f'failed to lock key "{key}" due to lock delay'
+    if op.service is not None:
+        # Observed: also deletes by id alone are refused.
+        service = op.service.service
+        if op.service.verb != "get" and not service.service:
+            return "Must provide service name with ID"
+    return ""
 
 
 def _allowed(server: Server, op: TxnOp, who: Authorizer) -> bool:
