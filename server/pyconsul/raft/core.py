@@ -115,8 +115,16 @@ class Raft:
         return found
 
     def is_voter(self) -> bool:
-        """Tell whether this server may stand for election."""
-        return self.id in self.configuration.voters()
+        """Tell whether this server may stand for election.
+
+        One that an uncommitted change demotes or removes still may: the others
+        can lack that very entry and then elect nobody else (thesis 4.2.2).
+        """
+        if self.id in self.configuration.voters():
+            return True
+        return self.configuration_index > self.log.committed and any(
+            self.id in held.voters() for _, held in self._configurations
+        )
 
     def caught_up(self) -> bool:
         """Tell whether a leader has applied everything of earlier terms."""
@@ -150,7 +158,7 @@ class Raft:
             alone = len(voters) == 1 and self.id in voters
             if alone and self.role is not Role.FOLLOWER:
                 return  # its own vote is on its way to the disk
-            if self.id in voters and (alone or self._now >= self._election_due):
+            if alone or (self._now >= self._election_due and self.is_voter()):
                 self._campaign(pre=not alone)
             return
         if lead.transfer_target and self._now >= lead.transfer_deadline:
