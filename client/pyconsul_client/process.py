@@ -151,21 +151,25 @@ class Runner:
 
     def __init__(self) -> None:
         self._child: Child | None = None
-        self._idle = anyio.Event()
+        self._idle: anyio.Event | None = None
+        self._early: list[int] = []
 
     @property
     def busy(self) -> bool:
-        """Whether a child is running."""
-        return self._child is not None
+        """Whether a child is running or about to."""
+        return self._idle is not None
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the running child's group, if there is one."""
         if self._child is not None:
             self._child.send_signal(number)
+        elif self.busy:
+            # The program may be running already while we wait to hear of it.
+            self._early.append(number)
 
     async def wait_idle(self) -> None:
         """Return once no child is running."""
-        if self.busy:
+        if self._idle is not None:
             await self._idle.wait()
 
     async def run(
@@ -181,16 +185,38 @@ class Runner:
 
         Never raises for what the command does.
         """
-        assert self._child is None, "one command at a time"
+        assert not self.busy, "one command at a time"
+        self._idle = anyio.Event()
         try:
-            child = await Child.start(argv, env=env, stdin=stdin is not None)
+            return await self._run(argv, stdin, env, timeout, grace)
+        finally:
+            self._child = None
+            self._early.clear()
+            self._idle.set()
+            self._idle = None
+
+    async def _run(
+        self,
+        argv: Sequence[str],
+        stdin: bytes | None,
+        env: Mapping[str, str] | None,
+        within: float | None,
+        grace: float,
+    ) -> Outcome:
+        child: Child | None = None
+        try:
+            # Cancelled half-way, a started program would be nobody's child.
+            with anyio.CancelScope(shield=True):
+                child = await Child.start(argv, env=env, stdin=stdin is not None)
         except StartError as error:
             return Outcome(None, reason=str(error))
+        assert child is not None
         self._child = child
-        self._idle = anyio.Event()
+        for number in self._early:
+            child.send_signal(number)
         code: int | None = None
         try:
-            with anyio.move_on_after(timeout):
+            with anyio.move_on_after(within):
                 async with anyio.create_task_group() as group:
                     if stdin is not None:
                         group.start_soon(child.feed, stdin)
@@ -202,8 +228,6 @@ class Runner:
                 await child.stop(grace=grace)
             else:
                 await child.close()
-            self._child = None
-            self._idle.set()
         if code is None:
             return Outcome(-signal.SIGKILL, timed_out=True)
         return Outcome(code)

@@ -116,6 +116,8 @@ class HttpTransport:
         import httpx
 
         client = self._client()
+        server_name = self._options.server_name
+        extensions = {"sni_hostname": server_name} if server_name else None
         for _ in range(MAX_REDIRECTS):
             try:
                 async with client.stream(
@@ -124,6 +126,7 @@ class HttpTransport:
                     content=body or None,
                     headers=headers,
                     timeout=within,
+                    extensions=extensions,
                 ) as answer:
                     parts: list[bytes] = []
                     size = 0

@@ -11,9 +11,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 class StubAgent:
     """Answers paths from ``put``; counts what clients do. A context manager."""
 
-    def __init__(self, max_connections=10_000, socket_path=""):
+    def __init__(self, max_connections=10_000, socket_path="", tls=None):
         self.max_connections = max_connections
         self.socket_path = socket_path
+        self.tls = tls
         self.address = ""
         self.requests = []
         self.open = 0
@@ -64,16 +65,21 @@ class StubAgent:
             self.address = f"unix://{self.socket_path}"
         else:
             server = await asyncio.start_server(
-                self._client, "127.0.0.1", 0, backlog=2048
+                self._client, "127.0.0.1", 0, backlog=2048, ssl=self.tls
             )
             port = server.sockets[0].getsockname()[1]
             self.address = f"127.0.0.1:{port}"
+            if self.tls:
+                self.address = "https://" + self.address
         self._ready.set()
         await self._stop.wait()
         server.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Transports finish closing in callbacks that must still run.
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     async def _client(self, reader, writer):
         self._tasks.add(asyncio.current_task())

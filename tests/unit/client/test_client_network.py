@@ -1,6 +1,9 @@
 """Client, views and one-shot requests against a stub agent on 127.0.0.1."""
 
 import os
+import shutil
+import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -209,6 +212,47 @@ def test_unix_socket(tmp_path):
         assert request("GET", "/v1/kv/a", options=options)[0] == 200
 
 
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl for a key")
+def test_tls_verifies_the_agent(tmp_path):
+    key, cert = str(tmp_path / "key"), str(tmp_path / "cert")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+         "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=agent", "-days", "2",
+         "-addext", "subjectAltName=DNS:agent.example", "-keyout", key, "-out", cert],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    async def main(options, works):
+        transport = HttpTransport(options)
+        try:
+            for ask in (
+                lambda: transport.fetch("/v1/kv/a", 5),
+                lambda: transport.request("GET", "/v1/kv/a"),
+            ):
+                if works:
+                    assert (await ask()).index == 5
+                else:
+                    with pytest.raises(TransportError):
+                        await ask()
+        finally:
+            await transport.aclose()
+
+    with StubAgent(tls=context) as agent:
+        agent.put("/v1/kv/a", pair("a", "MQ=="), index=5)
+        good = resolve(
+            {}, address=agent.address, ca_file=cert, server_name="agent.example"
+        )
+        bad = resolve({}, address=agent.address, ca_file=cert, server_name="other")
+        assert request("GET", "/v1/kv/a", options=good)[0] == 200
+        with pytest.raises(TransportError, match="tls: "):
+            request("GET", "/v1/kv/a", options=bad)
+        anyio.run(main, good, True)
+        anyio.run(main, bad, False)
+
+
 def test_oneshot_requests():
     with StubAgent() as agent:
         agent.put("/v1/kv/a", b"x" * 200_000, index=5)
@@ -242,6 +286,46 @@ def test_light_imports():
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() in ("[]", "['typing']")
+
+
+def test_a_signal_during_the_start_is_not_lost():
+    from pyconsul_client.process import Runner
+
+    async def main():
+        runner, ends = Runner(), []
+
+        async def run():
+            ends.append(await runner.run(["sleep", "60"]))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await until(lambda: runner.busy)
+            runner.send_signal(signal.SIGTERM)
+            with anyio.fail_after(20):
+                await runner.wait_idle()
+        assert str(ends[0]) == "signal: SIGTERM"
+
+    anyio.run(main)
+
+
+def test_a_run_cancelled_during_the_start_leaves_no_child():
+    from pyconsul_client.process import Runner
+
+    async def main():
+        runner = Runner()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await runner.run(["sleep", "60"], grace=5)
+        assert not runner.busy
+        assert children() == before
+
+    def children():
+        path = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
+        with open(path) as file:
+            return file.read()
+
+    before = children()
+    anyio.run(main)
 
 
 def test_runner_ends_groups_and_survives_failures(tmp_path):
