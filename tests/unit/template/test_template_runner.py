@@ -57,7 +57,7 @@ class Bench:
         runner = self.runner
         assert runner is not None
         with anyio.fail_after(10):
-            while not (
+            while not (  # noqa: ASYNC110 - other processes change it
                 runner.renders >= reached if isinstance(reached, int) else reached()
             ):
                 await asyncio.sleep(0)
