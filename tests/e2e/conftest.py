@@ -1,0 +1,151 @@
+"""Real agents on free ports, stopped when a test ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_S = 20.0
+
+
+def free_port() -> int:
+    """Return a TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RunningAgent:
+    """A ``pyconsul agent`` process; ``ports`` has http, dns, serf_lan, ..."""
+
+    def __init__(self, folder: Path, *flags: str, node: str = "n1") -> None:
+        names = ("http", "dns", "serf_lan", "serf_wan", "server", "grpc")
+        self.ports = {name: free_port() for name in names}
+        self.node = node
+        self.log = folder / f"{node}.log"
+        ports = [
+            f"-{name.replace('_', '-')}-port={port}"
+            for name, port in self.ports.items()
+        ]
+        self._argv = [
+            sys.executable,
+            "-m",
+            "pyconsul.cli.main",
+            "agent",
+            "-bind=127.0.0.1",
+            f"-node={node}",
+            *ports,
+            *flags,
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start (again) and wait until somebody leads."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self._argv, stdout=log, stderr=subprocess.STDOUT
+            )
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                status, leader = self.request("GET", "/v1/status/leader")
+            except OSError:
+                time.sleep(0.02)
+                continue
+            if status == 200 and leader:
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"the agent did not start: {self.output()}")
+
+    def request(
+        self, method: str, path: str, body: Any = None, timeout: float = 20.0
+    ) -> tuple[int, Any]:
+        """Return status and the answer: JSON decoded, else text."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.ports["http"], timeout=timeout
+        )
+        try:
+            data = body if isinstance(body, bytes | None) else json.dumps(body)
+            connection.request(method, path, data)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        if "json" in (answer.getheader("Content-Type") or ""):
+            return answer.status, json.loads(text)
+        return answer.status, text
+
+    def get(self, path: str) -> Any:
+        """Return the answer of a GET that must succeed."""
+        status, answer = self.request("GET", path)
+        assert status == 200, (path, status, answer)
+        return answer
+
+    def put(self, path: str, body: Any = None) -> Any:
+        """Return the answer of a PUT that must succeed."""
+        status, answer = self.request("PUT", path, body)
+        assert status == 200, (path, status, answer)
+        return answer
+
+    def eventually(
+        self, path: str, right: Callable[[Any], bool], seconds: float = 10.0
+    ) -> Any:
+        """Repeat a GET until its answer is right; return that answer."""
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = self.get(path)
+            if right(answer):
+                return answer
+            assert time.monotonic() < deadline, (path, answer)
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def output(self) -> str:
+        """Return what the process wrote so far."""
+        return self.log.read_text()
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Callable[..., RunningAgent]]:
+    """Start agents with the flags given; all are stopped afterwards."""
+    running: list[RunningAgent] = []
+
+    def start(*flags: str, node: str = "n1") -> RunningAgent:
+        agent = RunningAgent(tmp_path, *flags, node=node)
+        running.append(agent)
+        return agent
+
+    yield start
+    for agent in running:
+        agent.stop(signal.SIGKILL if os.name == "nt" else signal.SIGTERM)
+
+
+@pytest.fixture
+def agent(agents: Callable[..., RunningAgent]) -> RunningAgent:
+    """A ``-dev`` agent."""
+    return agents("-dev")
