@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import sys
 from typing import Any
 
 import httptools
+import msgspec
 import uvloop
 
 HEAD = (
@@ -23,7 +23,7 @@ HEAD = (
     "X-Consul-Index: {}\r\nX-Consul-Knownleader: true\r\nX-Consul-Lastcontact: 0\r\n"
     "Content-Length: {}\r\n\r\n"
 )
-ENTRY = {"LockIndex": 0, "Key": "bench/key", "Flags": 0, "Value": b"v" * 32}
+VALUE = b"v" * 32
 
 
 class Floor(asyncio.Protocol):
@@ -42,9 +42,15 @@ class Floor(asyncio.Protocol):
         self.url = url
 
     def on_message_complete(self) -> None:
-        value = base64.b64encode(ENTRY["Value"]).decode()  # type: ignore[arg-type]
-        entry = {**ENTRY, "Value": value, "CreateIndex": 7, "ModifyIndex": 9}
-        body = json.dumps([entry], separators=(",", ":")).encode()
+        entry = {
+            "LockIndex": 0,
+            "Key": "bench/key",
+            "Flags": 0,
+            "Value": base64.b64encode(VALUE).decode(),
+            "CreateIndex": 7,
+            "ModifyIndex": 9,
+        }
+        body = msgspec.json.encode([entry])
         self.transport.write(HEAD.format(9, len(body)).encode() + body)
 
 
