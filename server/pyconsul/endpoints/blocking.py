@@ -35,8 +35,8 @@ class _Waiter:
         self.min_index = min_index
         self.timer: TimerHandle | None = None
 
-    def on_deadline(self) -> None:
-        """Answer with the last evaluation; it is not made anew."""
+    def answer(self) -> None:
+        """Answer with the last evaluation; at a deadline none is made."""
         if not self.future.done():
             self.future.set_result(self.group.reply)
 
@@ -84,21 +84,26 @@ class _Group:
         try:
             reply = self.evaluate()
         except ConsulError as error:
-            for waiter in list(self.waiters):
+            # Nobody may join any more: this group watches nothing now.
+            self._watch(())
+            self._owner.forget(self)
+            for waiter in self.waiters:
                 if not waiter.future.done():
                     waiter.future.set_exception(error)
             return
+        # Indexes run backwards only when the whole state was replaced.
+        restored = reply.index < self.reply.index
         self.reply = reply
         self._watch(reply.cells)
         for waiter in self.waiters:
-            if reply.index > waiter.min_index and not waiter.future.done():
-                waiter.future.set_result(reply)
+            if restored or reply.index > waiter.min_index:
+                waiter.answer()
 
     def release(self) -> None:
         """Answer everybody now: the whole state was replaced."""
         self._run()
         for waiter in self.waiters:
-            waiter.on_deadline()
+            waiter.answer()
 
     def leave(self, waiter: _Waiter) -> None:
         """Forget ``waiter``; the last one takes the subscriptions along."""
@@ -153,6 +158,10 @@ class BlockingQueries:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(self, key, evaluate, reply)
+        else:
+            # An index may grow without a cell firing (a missing key has its
+            # table's); a timeout must not answer with an older one.
+            group.reply = reply
         loop = self.loop
         future: Future[Reply] = loop.create_future()
         waiter = _Waiter(group, future, min_index)
@@ -160,7 +169,7 @@ class BlockingQueries:
         wait_s = max_query_time_ns / 1e9
         wait_s = min(wait_s, self._max_s) if wait_s > 0 else self._default_s
         wait_s += self._random.random() * wait_s / JITTER_FRACTION
-        waiter.timer = loop.call_later(wait_s, waiter.on_deadline)
+        waiter.timer = loop.call_later(wait_s, waiter.answer)
         future.add_done_callback(waiter.on_done)
         return future
 

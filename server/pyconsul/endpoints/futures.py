@@ -20,16 +20,12 @@ def then(
 
     ``refusal`` is put before the text of a command that was refused.
 
-    Cancelling the returned future leaves ``source`` alone: a proposed command
-    commits whether or not its client still listens.
+    Cancelling the returned future leaves ``source`` alone, and ``convert`` runs
+    all the same: a proposed command commits whether or not its client listens.
     """
     target: Future[Reply] = source.get_loop().create_future()
 
     def finish(done: Future[Any]) -> None:
-        if target.done():
-            if not done.cancelled():
-                done.exception()  # retrieved: nobody is left to tell
-            return
         if done.cancelled():
             target.cancel()
             return
@@ -37,16 +33,16 @@ def then(
         if error is not None:
             if refusal and isinstance(error, CommandError):
                 error = CommandError(f"{refusal}{error}")
-            target.set_exception(error)
+            _fail(target, error)
             return
         try:
             result = convert(done.result())
         except Exception as failure:
-            target.set_exception(failure)
+            _fail(target, failure)
             return
         if isinstance(result, Future):
             follow(result, target)
-        else:
+        elif not target.done():
             target.set_result(result)
 
     source.add_done_callback(finish)
@@ -76,3 +72,8 @@ def follow(source: Future[Reply], target: Future[Reply]) -> None:
 
     source.add_done_callback(copy)
     target.add_done_callback(cancel)
+
+
+def _fail(target: Future[Reply], error: BaseException) -> None:
+    if not target.done():
+        target.set_exception(error)
