@@ -221,6 +221,7 @@ class Scene:
             )
 
     def until(self, what: str, is_reached: Callable[[], bool]) -> None:
+        """Wait for a condition; raises ``DemoError`` when it does not come true."""
         deadline = time.monotonic() + max(START_S, CHANGE_S)
         while time.monotonic() < deadline:
             for name, process in self._processes.items():

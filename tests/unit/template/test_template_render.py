@@ -133,7 +133,7 @@ def test_pending_data_absorbs_every_operation() -> None:
     )
     outcome = template(FakeViews(), text).render().outcome
     assert not outcome.complete
-    assert {describe(query) for query in outcome.waiting} == {
+    assert {describe(entry.query) for entry in outcome.waiting} == {
         "service web (passing)",
         "key a",
         "keys below k/",
@@ -150,7 +150,7 @@ def test_an_error_while_data_is_pending_is_no_error() -> None:
 def test_an_absent_key_holds_the_template_and_is_named(views: FakeViews) -> None:
     outcome = template(views, "{{ key('no') }}").render().outcome
     assert not outcome.complete
-    assert outcome.missing == {Q.kv_key("no")}
+    assert {entry.query for entry in outcome.missing} == {Q.kv_key("no")}
     assert not outcome.waiting
 
 
@@ -161,7 +161,7 @@ def test_an_absent_required_key_is_an_error(views: FakeViews) -> None:
 
 def test_safe_tree_waits_for_a_pair(views: FakeViews) -> None:
     outcome = template(views, "{{ safeTree('none') }}").render().outcome
-    assert outcome.missing == {Q.kv_prefix("none/")}
+    assert {entry.query for entry in outcome.missing} == {Q.kv_prefix("none/")}
 
 
 def test_binary_values_reach_the_file_unharmed(views: FakeViews) -> None:
@@ -272,9 +272,9 @@ def test_the_agents_own_node_is_found_through_the_agent() -> None:
     views = FakeViews()
     asked = template(views, "{{ node() }}").render().outcome
     (own,) = asked.waiting
-    assert own.path == "/v1/agent/self"
-    views.answer(own, {"Config": {"NodeName": "n1"}})
+    assert own.query.path == "/v1/agent/self"
+    views.answer(own.query, {"Config": {"NodeName": "n1"}})
     again = template(views, "{{ node().Node.Address }}").render().outcome
-    assert again.waiting == {Q.node("n1")}
+    assert {entry.query for entry in again.waiting} == {Q.node("n1")}
     views.answer(Q.node("n1"), None)
     assert rendered(views, "{% if node() %}x{% else %}none{% endif %}") == "none"

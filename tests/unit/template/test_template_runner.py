@@ -81,11 +81,26 @@ def note(bench: Bench, word: str) -> str:
 async def test_once_renders_in_passes_and_ends(bench: Bench) -> None:
     bench.set("which", "b")
     bench.set("b", "found")
-    views = bench.views
-    runner = bench.start(bench.block("{{ key(key('which')) }}"), once=True)
-    await runner.run()
+    await bench.start(bench.block("{{ key(key('which')) }}"), once=True).run()
     assert bench.out() == "found"
-    assert views.kept == {Q.kv_key("which"), Q.kv_key("b")}
+
+
+@pytest.mark.anyio
+async def test_views_no_longer_used_are_stopped_and_may_return(bench: Bench) -> None:
+    for key, value in {"which": "a", "a": "1", "b": "2"}.items():
+        bench.set(key, value)
+    runner = bench.start(bench.block("{{ key(key('which')) }}"))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(runner.run())
+        await bench.until(1)
+        bench.set("which", "b")
+        await bench.until(lambda: bench.out() == "2")
+        await bench.until(lambda: bench.views.kept)
+        assert bench.views.kept == {Q.kv_key("which"), Q.kv_key("b")}
+        bench.set("a", "3")
+        bench.set("which", "a")
+        await bench.until(lambda: bench.out() == "3")
+        task.cancel()
 
 
 @pytest.mark.anyio

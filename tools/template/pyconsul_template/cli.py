@@ -13,13 +13,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any
 
 from pyconsul_client.client import Client
 from pyconsul_client.errors import ClientError, FlagError, HelpRequested
 from pyconsul_client.goflags import FlagSet
+from pyconsul_client.transport import HttpTransport
 from pyconsul_client.view import Rules, Views
 from pyconsul_template.config import (
     ConfigError,
@@ -34,6 +35,10 @@ from pyconsul_template.runner import RunError, Runner, print_to_stdout
 from pyconsul_template.source import NoData, Source
 
 log = logging.getLogger("pyconsul_template")
+
+ONCE_POLL_S = 1.0
+POLL_S = 10.0
+"""Pause of views that cannot block, such as the datacenters'."""
 
 EXIT_OK = 0
 EXIT_FLAGS = 13
@@ -122,7 +127,7 @@ def run(argv: Sequence[str]) -> int:
     if flags.switch("parse-only"):
         return EXIT_OK
     _set_up_logging(settings.log_level)
-    return _with_pid_file(settings, lambda: asyncio.run(_serve(settings, load)))
+    return _with_pid_file(settings, lambda: _run_loop(_serve(settings, load)))
 
 
 def _declare() -> FlagSet:
@@ -166,6 +171,15 @@ def _nested(key: str, value: object) -> dict[str, Any]:
     return {head: _nested(rest, value) if rest else value}
 
 
+def _run_loop(work: Coroutine[Any, Any, int]) -> int:
+    try:
+        from uvloop import new_event_loop
+    except ImportError:  # No uvloop on this platform.
+        new_event_loop = None
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
+
+
 async def _serve(settings: Settings, load: Callable[[], Settings]) -> int:
     """Run until done or stopped, starting over after each good reload."""
     loop = asyncio.get_running_loop()
@@ -206,7 +220,11 @@ async def _reloaded(hang_up: asyncio.Event, load: Callable[[], Settings]) -> Set
 
 
 async def _run_once_configured(settings: Settings) -> int:
+    # One render needs no long polls: without lanes the views fetch, and poll for
+    # what is missing.
+    lanes = {"max_lanes": 0} if settings.once else {}
     rules = Rules(
+        poll_interval=ONCE_POLL_S if settings.once else POLL_S,
         wait=settings.query_wait_s,
         stale=settings.max_stale_s > 0,
         max_stale=settings.max_stale_s,
@@ -215,7 +233,10 @@ async def _run_once_configured(settings: Settings) -> int:
     )
     runner = Runner(settings, print_to_stdout)
     async with (
-        Client(options=settings.consul) as client,
+        Client(
+            options=settings.consul,
+            transport=HttpTransport(settings.consul, **lanes),
+        ) as client,
         Views(client, runner.changed, rules=rules) as views,
     ):
         # Caught here: the views' task group would wrap it in a group.

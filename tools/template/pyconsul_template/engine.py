@@ -91,15 +91,23 @@ class Engine(Generic[Q]):
         self._users: dict[Q, set[int]] = {}
         self._changed = set(range(len(waits)))
         self._unrendered = len(waits)
+        self.has_dropped = False
+        """Whether ``wanted`` has shrunk; for the caller to clear."""
 
-    def changed(self, query: Q, now: float) -> None:
-        """Take note that ``query`` has a new answer (or its first)."""
+    def changed(self, query: Q, now: float) -> bool:
+        """Take note that ``query`` has a new answer (or its first).
+
+        Returns whether a template may be due, now or by its timer.
+        """
+        may_be_due = False
         for index in self._users.get(query, ()):
             template = self._templates[index]
             template.waiting.discard(query)
             self._touch(index, template, now)
+            may_be_due |= not template.waiting
             if len(template.causes) < CAUSES_MAX:
                 template.causes[query] = None
+        return may_be_due
 
     def touch(self, index: int, now: float) -> None:
         """Ask for a render although no query changed (a watched file did)."""
@@ -152,6 +160,7 @@ class Engine(Generic[Q]):
         users.discard(index)
         if not users:
             del self._users[query]
+            self.has_dropped = True
 
     def wanted(self) -> set[Q]:
         """Return every query some template needs; all others may be dropped."""

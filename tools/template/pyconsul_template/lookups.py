@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pyconsul_client.queries import Queries, Query
 from pyconsul_template.engine import Outcome
 from pyconsul_template.pending import PENDING
-from pyconsul_template.records import NodeRecord, ServiceName
+from pyconsul_template.records import Instance, NodeRecord, ServiceName
 from pyconsul_template.source import (
+    Entry,
     Source,
     check_list,
     instances,
@@ -34,6 +36,8 @@ from pyconsul_template.source import (
 
 T = TypeVar("T")
 
+USES_MAX = 16_384
+"""Distinct ways of calling ``service`` remembered; over it, all are forgotten."""
 FILE_BYTES_MAX = 16 * 1024 * 1024
 LOOKUP_FILTERS = ("key", "key_or_default", "key_exists", "ls", "tree", "service")
 """Lookups that make sense after a pipe; the piped value is their first argument."""
@@ -61,13 +65,14 @@ class Lookups:
         self._source = source
         self._file_root = file_root
         self._queries = Queries()
+        self._services: dict[tuple[str | None, ...], _ServiceUse] = {}
         self.begin()
 
     def begin(self) -> None:
         """Start a render with nothing used."""
-        self._used: set[Query] = set()
-        self._waiting: set[Query] = set()
-        self._missing: set[Query] = set()
+        self._used: set[Entry] = set()
+        self._waiting: set[Entry] = set()
+        self._missing: set[Entry] = set()
         self.files: frozenset[Path] = frozenset()
         """Files the render read."""
 
@@ -75,7 +80,7 @@ class Lookups:
         """Whether something the render asked for is not there."""
         return bool(self._waiting or self._missing)
 
-    def outcome(self, *, failed: bool = False) -> Outcome[Query]:
+    def outcome(self, *, failed: bool = False) -> Outcome[Entry]:
         """Return what the render used so far."""
         return Outcome(
             used=frozenset(self._used),
@@ -117,16 +122,15 @@ class Lookups:
         ``required`` makes an absent key an error at once. A default also stands
         for an empty value, as in the reference.
         """
-        query = self._key_query(path, dc)
-        if not self._is_ready(query):
+        entry = self._key_entry(path, dc)
+        if not self._is_ready(entry):
             return PENDING
-        data = self._source.answer(query).data
-        value = None if data is None else self._source.converted(query, data, text_of)
+        value = None if entry.view.data is None else entry.converted(text_of)
         if value is None and required:
             raise BadLookupError(f"key: {path} does not exist")
         if default is not PENDING:
             return value or default
-        return self._absent(query) if value is None else value
+        return self._absent(entry) if value is None else value
 
     def key_or_default(self, path: str, default: Any, *, dc: str = "") -> Any:
         """Return a key's value, ``default`` when it is absent or empty."""
@@ -134,20 +138,19 @@ class Lookups:
 
     def key_exists(self, path: str, *, dc: str = "") -> Any:
         """Return whether a key exists, be its value empty."""
-        query = self._key_query(path, dc)
-        if not self._is_ready(query):
+        entry = self._key_entry(path, dc)
+        if not self._is_ready(entry):
             return PENDING
-        return self._source.answer(query).data is not None
+        return entry.view.data is not None
 
     def kv(self, path: str, *, dc: str = "") -> Any:
         """Return a key's whole pair, waited for when absent."""
-        query = self._key_query(path, dc)
-        if not self._is_ready(query):
+        entry = self._key_entry(path, dc)
+        if not self._is_ready(entry):
             return PENDING
-        data = self._source.answer(query).data
-        if data is None:
-            return self._absent(query)
-        return self._source.converted(query, data, whole_pair)
+        if entry.view.data is None:
+            return self._absent(entry)
+        return entry.converted(whole_pair)
 
     def ls(self, prefix: str, *, dc: str = "", safe: bool = False) -> Any:
         """Return the pairs one level below a folder; ``safe`` waits for one."""
@@ -176,10 +179,11 @@ class Lookups:
         if folder and not raw and not folder.endswith("/"):
             folder += "/"
         query = self._queries.kv_prefix(folder, dc or found["dc"] or "")
-        pairs = self._read(query, relative_to(len(folder)))
+        entry = self._source.entry(query)
+        pairs = self._read(entry, relative_to(len(folder)))
         if pairs is PENDING or pairs or not safe:
             return pairs
-        return self._absent(query)
+        return self._absent(entry)
 
     def service(
         self,
@@ -197,6 +201,21 @@ class Lookups:
         it empty) just the name, which may then have dots. ``status`` is ``any``
         or a list of ``passing``, ``warning``, ``critical``, ``maintenance``.
         """
+        status = status or ",".join(filters)
+        asked = name, tag, dc, near, status, filter
+        use = self._services.get(asked)
+        if use is None or not use.entry.is_live:
+            if len(self._services) >= USES_MAX:
+                self._services.clear()
+            use = self._services[asked] = self._service_use(*asked)
+        found = self._read(use.entry, use.convert)
+        if found is PENDING or use.statuses in (_PASSING, _ANY):
+            return found
+        return [instance for instance in found if instance.status in use.statuses]
+
+    def _service_use(
+        self, name: str, tag: str | None, dc: str, near: str, status: str, filter: str
+    ) -> _ServiceUse:
         tags = [tag] if tag else []
         if tag is None:
             found = self._parsed("service", _SERVICE, name)
@@ -204,24 +223,23 @@ class Lookups:
             tags = [found["tag"]] if found["tag"] else []
             dc, near = dc or found["dc"] or "", near or found["near"] or ""
             status = status or found["status"] or ""
-        wanted = _statuses(status or ",".join(filters))
+        statuses = _statuses(status)
         query = self._queries.service(
             name,
             tags=tags,
             dc=dc,
             near=near,
-            passing=wanted == _PASSING,
+            passing=statuses == _PASSING,
             filter=filter,
         )
-        found = self._read(query, instances if near else sorted_instances)
-        if found is PENDING or wanted in (_PASSING, _ANY):
-            return found
-        return [instance for instance in found if instance.status in wanted]
+        convert = instances if near else sorted_instances
+        return _ServiceUse(self._source.entry(query), convert, statuses)
 
     def services(self, where: str = "", *, tag: str = "", dc: str = "") -> Any:
         """Return the catalog's services by name; each prints as its name."""
         found: list[ServiceName] | Any = self._read(
-            self._queries.services(dc or where.lstrip("@")), service_names
+            self._source.entry(self._queries.services(dc or where.lstrip("@"))),
+            service_names,
         )
         if found is PENDING or not tag:
             return found
@@ -229,18 +247,20 @@ class Lookups:
 
     def checks(self, service: str = "", *, state: str = "any", dc: str = "") -> Any:
         """Return the checks of a service, or without one those in a state."""
-        return self._read(self._queries.checks(state, service, dc), check_list)
+        query = self._queries.checks(state, service, dc)
+        return self._read(self._source.entry(query), check_list)
 
     def node(self, name: str = "", *, dc: str = "") -> Any:
         """Return a node with its services, or ``None``; the agent's own unnamed."""
         found = self._parsed("node", _NODE, name)
         wanted = found["name"]
         if not wanted:
-            if not self._is_ready(_SELF):
+            own = self._source.entry(_SELF)
+            if not self._is_ready(own):
                 return PENDING
-            wanted = self._source.answer(_SELF).data["Config"]["NodeName"]
+            wanted = own.view.data["Config"]["NodeName"]
         query = self._queries.node(wanted, dc or found["dc"] or "")
-        return self._read(query, node_detail)
+        return self._read(self._source.entry(query), node_detail)
 
     def nodes(self, where: str = "", *, dc: str = "", near: str = "") -> Any:
         """Return the nodes by name, or by distance from ``near``."""
@@ -248,14 +268,14 @@ class Lookups:
         near = near or found["near"] or ""
         query = self._queries.nodes(dc or found["dc"] or "", near)
         result: list[NodeRecord] | Any = self._read(
-            query, nodes_as_given if near else nodes_sorted
+            self._source.entry(query), nodes_as_given if near else nodes_sorted
         )
         return result
 
     def datacenters(self, ignore_unreachable: bool = False) -> Any:
         """Return the known datacenters, the nearest first."""
         del ignore_unreachable  # The answer only ever names known ones.
-        return self._read(self._queries.datacenters(), names)
+        return self._read(self._source.entry(self._queries.datacenters()), names)
 
     # Lookups outside Consul
 
@@ -283,11 +303,12 @@ class Lookups:
 
     # Recording
 
-    def _key_query(self, path: str, dc: str) -> Query:
+    def _key_entry(self, path: str, dc: str) -> Entry:
         found = self._parsed("key", _KEY, path)
         if not found["name"]:
             raise BadLookupError("key: the name is empty")
-        return self._queries.kv_key(found["name"], dc or found["dc"] or "")
+        query = self._queries.kv_key(found["name"], dc or found["dc"] or "")
+        return self._source.entry(query)
 
     def _parsed(
         self, what: str, pattern: re.Pattern[str], text: str
@@ -297,22 +318,29 @@ class Lookups:
             raise BadLookupError(f"{what}: {text!r} is malformed")
         return match.groupdict()
 
-    def _is_ready(self, query: Query) -> bool:
-        self._used.add(query)
-        if self._source.answer(query).ready:
+    def _is_ready(self, entry: Entry) -> bool:
+        self._used.add(entry)
+        if entry.view.ready:
             return True
-        self._waiting.add(query)
+        self._waiting.add(entry)
         return False
 
-    def _read(self, query: Query, convert: Callable[[Any], T]) -> T | Any:
-        if not self._is_ready(query):
-            return PENDING
-        data = self._source.answer(query).data
-        return self._source.converted(query, data, convert)
+    def _read(self, entry: Entry, convert: Callable[[Any], T]) -> T | Any:
+        return entry.converted(convert) if self._is_ready(entry) else PENDING
 
-    def _absent(self, query: Query) -> Any:
-        self._missing.add(query)
+    def _absent(self, entry: Entry) -> Any:
+        self._missing.add(entry)
         return PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class _ServiceUse:
+    """What one way of calling ``service`` comes to; found once, as parsing and
+    hashing a query cost more than using it."""
+
+    entry: Entry
+    convert: Callable[[Any], list[Instance]]
+    statuses: frozenset[str]
 
 
 def _statuses(text: str) -> frozenset[str]:

@@ -1,31 +1,27 @@
 """What templates see of Consul's data: flat records with two spellings.
 
 A field has a Python name (``s.address``, ``s.meta.zone``) and, resolved by the
-template environment through ``field_of``, the reference's name (``s.Address``,
+template environment through ``spellings``, the reference's name (``s.Address``,
 ``s.ServiceMeta``). Checks are the client library's own records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from pyconsul_client.records import HealthCheck
 
-_SPECIAL = {"ServiceMeta": "meta", "ServiceTaggedAddresses": "tagged_addresses"}
 
-
-@lru_cache(512)
-def field_of(name: str) -> str:
-    """Return the field a reference name means: ``NodeID`` is ``node_id``."""
-    known = _SPECIAL.get(name)
-    if known is not None:
-        return known
-    name = name.replace("ID", "Id")
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+@cache
+def spellings(kind: type[msgspec.Struct]) -> Mapping[str, str]:
+    """Return the field of every name a record's values go by, in both spellings."""
+    fields = kind.__struct_fields__
+    wire = dict(zip(kind.__struct_encode_fields__, fields, strict=True))
+    return wire | {field: field for field in fields}
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="pascal"):

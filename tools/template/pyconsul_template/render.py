@@ -42,8 +42,8 @@ from pyconsul_template.helpers import (
 )
 from pyconsul_template.lookups import LOOKUP_FILTERS, Lookups
 from pyconsul_template.pending import absorbing
-from pyconsul_template.records import field_of
-from pyconsul_template.source import Source
+from pyconsul_template.records import spellings
+from pyconsul_template.source import Entry, Source
 
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
 """A larger text is a template that does not end, not a configuration file."""
@@ -82,7 +82,7 @@ class Rendered:
     """A render: the text (meaningless unless complete) and what it used."""
 
     content: bytes
-    outcome: Outcome[Any]
+    outcome: Outcome[Entry]
 
 
 class _Missing(StrictUndefined):
@@ -106,20 +106,22 @@ class _Environment(SandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return an attribute or item, or what stands for a missing one."""
+        if isinstance(obj, Struct):
+            # The short way for records, in both spellings: fields are only data.
+            field = spellings(type(obj)).get(attribute)
+            if field is not None:
+                return getattr(obj, field)
         value = super().getattr(obj, attribute)
-        return self._found(obj, attribute, value) if type(value) is _Missing else value
+        return self._softened(value) if type(value) is _Missing else value
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Return an item or attribute, or what stands for a missing one."""
+        if isinstance(obj, Struct) and isinstance(argument, str):
+            return self.getattr(obj, argument)
         value = super().getitem(obj, argument)
-        return self._found(obj, argument, value) if type(value) is _Missing else value
+        return self._softened(value) if type(value) is _Missing else value
 
-    def _found(self, obj: Any, name: Any, missing: _Missing) -> Any:
-        # The reference's spelling of a record's field, such as ``.NodeAddress``.
-        if isinstance(obj, Struct) and isinstance(name, str) and name[:1].isupper():
-            field = field_of(name)
-            if field in obj.__struct_fields__:
-                return getattr(obj, field)
+    def _softened(self, missing: _Missing) -> Undefined:
         return missing.softened() if self.is_lenient else missing
 
 
@@ -214,7 +216,7 @@ class Template:
             raise TemplateError(self._label, None, f"over {OUTPUT_BYTES_MAX} bytes")
         return Rendered(content, lookups.outcome())
 
-    def failed(self) -> Outcome[Any]:
+    def failed(self) -> Outcome[Entry]:
         """Return the outcome of the render that has just raised."""
         return self._lookups.outcome(failed=True)
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 
@@ -32,7 +32,7 @@ from pyconsul_template.output import (
     stage,
 )
 from pyconsul_template.render import Template, TemplateError
-from pyconsul_template.source import Source, describe
+from pyconsul_template.source import Entry, Reader, Source, describe
 
 log = logging.getLogger("pyconsul_template")
 
@@ -48,31 +48,8 @@ class RunError(Exception):
     """The run cannot go on: exit status 14."""
 
 
-class ViewLike(Protocol):
-    """What the runner needs of a view."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether an answer has come."""
-        ...
-
-    @property
-    def data(self) -> Any:
-        """The decoded answer."""
-        ...
-
-    @property
-    def error(self) -> Exception | None:
-        """Why the last question failed."""
-        ...
-
-
-class ViewsLike(Protocol):
+class ViewsLike(Reader, Protocol):
     """What the runner needs of ``pyconsul_client``'s ``Views``."""
-
-    def get(self, query: Query) -> ViewLike:
-        """Return the query's view, started when new."""
-        ...
 
     def keep(self, queries: set[Query]) -> None:
         """Stop all other views."""
@@ -108,7 +85,7 @@ class Runner:
         self._views: ViewsLike | None = None
         self._source: Source | None = None
         self._templates: list[Template] = []
-        self._engine: Engine[Query] = Engine([], 0.0)
+        self._engine: Engine[Entry] = Engine([], 0.0)
         self._retries: dict[Command, _Retry] = {}
         self._stats: dict[Path, tuple[int, int, int] | None] = {}
         self._outage = False
@@ -118,8 +95,9 @@ class Runner:
 
     def changed(self, query: Query) -> None:
         """Note a change of a view; wakes the runner in the same loop turn."""
-        self._engine.changed(query, anyio.current_time())
-        self._wake.set()
+        entry = None if self._source is None else self._source.find(query)
+        if entry is not None and self._engine.changed(entry, anyio.current_time()):
+            self._wake.set()
 
     def prepare(self, views: ViewsLike) -> None:
         """Compile the templates; raises ``TemplateError``."""
@@ -166,18 +144,19 @@ class Runner:
 
     async def _pass(self) -> None:
         commands: dict[Command, _Due] = {}
-        for index in self._engine.due(anyio.current_time()):
+        due = self._engine.due(anyio.current_time())
+        for index in due:
             changed = await self._render(index)
             plan = self._settings.templates[index]
             if changed is not None and plan.command is not None:
-                due = commands.setdefault(plan.command, _Due(plan))
-                due.changed.append(changed)
-                due.is_fatal |= plan.command_error_fatal
-        assert self._views is not None
-        assert self._source is not None
-        wanted = self._engine.wanted()
-        self._views.keep(wanted)
-        self._source.keep(wanted)
+                run = commands.setdefault(plan.command, _Due(plan))
+                run.changed.append(changed)
+                run.is_fatal |= plan.command_error_fatal
+        if self._engine.has_dropped:
+            assert self._views is not None
+            assert self._source is not None
+            self._views.keep(self._source.keep(self._engine.wanted()))
+            self._engine.has_dropped = False
         await self._run_commands(commands)
 
     async def _render(self, index: int) -> Path | None:
@@ -208,7 +187,7 @@ class Runner:
             return None
 
     async def _output(
-        self, plan: TemplatePlan, content: bytes, causes: Iterable[Query]
+        self, plan: TemplatePlan, content: bytes, causes: Iterable[Entry]
     ) -> Path | None:
         target = plan.target
         current = None if target is None else read_current(target)
@@ -235,9 +214,11 @@ class Runner:
             discard(staged)
             raise
         commit(staged)
-        came, went = line_changes(current, content)
-        why = ", ".join(describe(query) for query in causes) or "first render"
-        log.info("wrote %s: +%d -%d lines (%s)", target.path, came, went, why)
+        if log.isEnabledFor(logging.INFO):
+            came, went = line_changes(current, content)
+            why = ", ".join(describe(entry.query) for entry in causes)
+            why = why or "first render"
+            log.info("wrote %s: +%d -%d lines (%s)", target.path, came, went, why)
         return target.path
 
     async def _check(
@@ -337,10 +318,8 @@ class Runner:
                 self._stats[path] = _stat(path)
 
     def _report_outage(self) -> None:
-        assert self._views is not None
-        views = self._views
         wanted = self._engine.wanted()
-        errors = [error for q in wanted if (error := views.get(q).error) is not None]
+        errors = [e.view.error for e in wanted if e.view.error is not None]
         if errors and not self._outage:
             log.warning(
                 "%d of %d queries fail, files stay as they are; for one: %s",
@@ -367,8 +346,8 @@ class Runner:
         return "; ".join(parts)
 
 
-def _named(queries: Iterable[Query]) -> str:
-    names = sorted(describe(query) for query in queries)
+def _named(entries: Iterable[Entry]) -> str:
+    names = sorted(describe(entry.query) for entry in entries)
     more = len(names) - NAMES_MAX
     return ", ".join(names[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
 

@@ -45,6 +45,11 @@ class Answer(Protocol):
         """The decoded answer."""
         ...
 
+    @property
+    def error(self) -> Exception | None:
+        """Why the last question failed."""
+        ...
+
 
 class Reader(Protocol):
     """Gives the view of a query, started when it is new; never waits."""
@@ -59,6 +64,7 @@ class NoData:
 
     ready = False
     data: Any = None
+    error: Exception | None = None
 
     def get(self, query: Query) -> Answer:
         """Return the view that never has an answer."""
@@ -66,32 +72,57 @@ class NoData:
         return self
 
 
-class Source:
-    """The data of all templates: views read through kept conversions."""
+class Entry:
+    """One query with its view; compared by identity, so sets of it are cheap."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._kept: dict[tuple[Query, Callable[[Any], Any]], tuple[Any, Any]] = {}
+    __slots__ = ("_kept", "is_live", "query", "view")
 
-    def answer(self, query: Query) -> Answer:
-        """Return the view of a query."""
-        return self._reader.get(query)
+    def __init__(self, query: Query, view: Answer) -> None:
+        self.query = query
+        self.view = view
+        self.is_live = True
+        """Whether the view is still kept up to date."""
+        self._kept: dict[Callable[[Any], Any], tuple[Any, Any]] = {}
 
-    def converted(self, query: Query, data: Any, convert: Callable[[Any], T]) -> T:
-        """Return ``convert(data)``, computed once for the same data."""
-        key = query, convert
-        kept = self._kept.get(key)
+    def __repr__(self) -> str:
+        return f"<Entry {describe(self.query)}>"
+
+    def converted(self, convert: Callable[[Any], T]) -> T:
+        """Return the converted data, computed once for the same data."""
+        data = self.view.data
+        kept = self._kept.get(convert)
         if kept is not None and kept[0] is data:
             return kept[1]
         value = convert(data)
-        self._kept[key] = data, value
+        self._kept[convert] = data, value
         return value
 
-    def keep(self, queries: set[Query]) -> None:
-        """Forget the conversions of all other queries."""
-        gone = [key for key in self._kept if key[0] not in queries]
-        for key in gone:
-            del self._kept[key]
+
+class Source:
+    """The data of all templates: one entry a distinct query."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._entries: dict[Query, Entry] = {}
+
+    def entry(self, query: Query) -> Entry:
+        """Return the query's entry, its view started when it is new."""
+        entry = self._entries.get(query)
+        if entry is None:
+            entry = self._entries[query] = Entry(query, self._reader.get(query))
+        return entry
+
+    def find(self, query: Query) -> Entry | None:
+        """Return the query's entry, ``None`` when nobody asked for it."""
+        return self._entries.get(query)
+
+    def keep(self, wanted: set[Entry]) -> set[Query]:
+        """Forget all other entries; return the queries that are left."""
+        for query, entry in list(self._entries.items()):
+            if entry not in wanted:
+                entry.is_live = False
+                del self._entries[query]
+        return set(self._entries)
 
 
 def text_of(pair: KVPair) -> str:
