@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from pyconsul.acl.authorizer import Authorizer, OpenResolver, Resolver
-from pyconsul.endpoints import catalog, health, kvs, session, status, txn
+from pyconsul.endpoints import catalog, config_entry, health, kvs, session, status, txn
 from pyconsul.endpoints.blocking import BlockingQueries
 from pyconsul.endpoints.futures import follow, then
 from pyconsul.endpoints.lock_delay import LockDelays
@@ -91,12 +91,14 @@ WriteHandler = Callable[["Server", Any, Authorizer], "Reply | Future[Reply]"]
 
 READS: dict[str, ReadHandler] = {
     **catalog.READS,
+    **config_entry.READS,
     **health.READS,
     **kvs.READS,
     **session.READS,
 }
 WRITES: dict[str, WriteHandler] = {
     **catalog.WRITES,
+    **config_entry.WRITES,
     **kvs.WRITES,
     **session.WRITES,
     **txn.WRITES,

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pyconsul.http import acl_off, catalog, health, kv, session, status, txn
+from pyconsul.http import (
+    acl_off,
+    catalog,
+    config_entries,
+    health,
+    kv,
+    session,
+    status,
+    txn,
+)
 from pyconsul.http.face import HttpOptions, index_routes
 from pyconsul.http.routing import Routes
 
@@ -16,6 +25,7 @@ def build_routes(options: HttpOptions, *, ui_path: str = "") -> Routes:
     txn.add_routes(routes, max_body=largest)
     session.add_routes(routes)
     catalog.add_routes(routes)
+    config_entries.add_routes(routes)
     health.add_routes(routes)
     status.add_routes(routes)
     if not options.acl_enabled:

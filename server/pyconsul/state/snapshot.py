@@ -14,7 +14,15 @@ import msgspec
 
 from pyconsul.state.catalog import CONNECT
 from pyconsul.state.commands import dir_entry
+from pyconsul.state.config_entries import (
+    CONFIG_ENTRY,
+    GATEWAYS,
+    decode_record,
+    record_body,
+)
+from pyconsul.state.config_entries import TABLE as CONFIG_ENTRIES
 from pyconsul.state.tables import Tables
+from pyconsul.types.config_entries import ConfigEntry, ConfigEntryRequest
 from pyconsul.types.gomsgpack import (
     MsgpackError,
     Plain,
@@ -30,7 +38,8 @@ REGISTER, KVS, SESSION, TOMBSTONE = 0, 2, 3, 5
 COORDINATES, INDEX, CHUNKING = 6, 16, 29
 _FIRST_UNKNOWN = 32  # 1.11 and later: a reader of this level skips them
 _BEFORE_KV = (17, 19, 23, 25, 27, 4)
-_AFTER_TOMBSTONES = (7, 9, 12, 13, 14, 15, 22, 30, 31, 11)
+_AFTER_TOMBSTONES = (7, 9, 12, 13, 14, 15)
+_AFTER_CONFIG = (30, 31, 11)
 
 _SLICE = 1000  # records of a chunk
 _RECORD_LIMIT = 64 << 20
@@ -40,6 +49,7 @@ class Snapshot:
     """A point-in-time view; making it copies tables, not records."""
 
     __slots__ = (
+        "_config",
         "_indexes",
         "_keys",
         "_nodes",
@@ -63,6 +73,8 @@ class Snapshot:
             for entry in catalog.nodes.values()
         ]
         self._sessions = list(tables.sessions.rows.values())
+        config: dict[tuple[str, str], Row] = tables.config.rows
+        self._config: list[ConfigEntry] = [config[k].record for k in sorted(config)]
         self._keys = kv.keys.all()
         self._rows = kv.rows.copy()
         self._tombstones = kv.tombstones.copy()
@@ -98,6 +110,10 @@ class Snapshot:
             stone = DirEntry(key=key, modify_index=self._tombstones[key])
             yield _record(TOMBSTONE, _entry_plain(stone))
         yield from self._raw_records(*_AFTER_TOMBSTONES)
+        for entry in self._config:
+            body = record_body(ConfigEntryRequest(op="", entry=entry))
+            yield bytes((CONFIG_ENTRY,)) + body
+        yield from self._raw_records(*_AFTER_CONFIG)
         for name, value in sorted(self._spelled_indexes()):
             yield _record(INDEX, {"Key": name, "Value": value})
         yield _record(CHUNKING, {"ChunkMap": {}})
@@ -204,6 +220,8 @@ class _Loader:
             stone = dir_entry(body)
             self._saw("tombstones", stone.modify_index)
             self._tables.kv.tombstones[stone.key] = stone.modify_index
+        elif number == CONFIG_ENTRY:
+            self._config_entry(decode_record(body).entry)
         elif number == INDEX:
             self._index(_map(body))
         elif number < _FIRST_UNKNOWN and number != CHUNKING:
@@ -212,6 +230,13 @@ class _Loader:
     def _saw(self, name: str, index: int) -> None:
         if index > self._found.get(name, 0):
             self._found[name] = index
+
+    def _config_entry(self, entry: ConfigEntry) -> None:
+        entry = self._dated(entry)
+        self._tables.config.load(entry)
+        self._saw(CONFIG_ENTRIES, entry.modify_index)
+        if entry.kind in ("ingress-gateway", "terminating-gateway"):
+            self._saw(GATEWAYS, entry.modify_index)
 
     def _index(self, plain: Plain) -> None:
         name, value = plain.get("Key"), plain.get("Value")

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pyconsul.state import commands
+from pyconsul.state.config_entries import CONFIG_ENTRY, decode_record
 from pyconsul.state.snapshot import Snapshot, read_state
 from pyconsul.state.tables import Tables
 from pyconsul.state.watch import Read, WatchSet
 from pyconsul.types.errors import CommandError
-from pyconsul.types.gomsgpack import MsgpackError, decode
+from pyconsul.types.gomsgpack import MsgpackError, decode, unpack
 from pyconsul.types.messages import (
     DeregisterRequest,
     RegisterRequest,
@@ -46,6 +47,7 @@ class StateStore:
             commands.TOMBSTONE: self._tombstone,
             commands.COORDINATES: self._coordinates,
             commands.TXN: self._transaction,
+            CONFIG_ENTRY: self._config_entry,
         }
 
     def _use(self, tables: Tables) -> None:
@@ -54,6 +56,7 @@ class StateStore:
         self._kv = tables.kv
         self._catalog = tables.catalog
         self._reads = tables.reads
+        self._config = tables.config
         self._session_table = tables.sessions
 
     # -- commands --------------------------------------------------------
@@ -139,6 +142,11 @@ class StateStore:
         """Accept network coordinates; nothing here reads them."""
         return None
 
+    def _config_entry(self, index: int, body: memoryview) -> object:
+        request = decode_record(unpack(body))
+        self._journal.begin()
+        return self._config.apply(index, request)
+
     def _transaction(self, index: int, body: memoryview) -> object:
         request = decode(body, TxnRequest)
         self._journal.begin()
@@ -223,6 +231,18 @@ class StateStore:
         return self._reads.check_service_nodes(
             name, tags, meta_filters, connect, passing_only
         )
+
+    def config_entry(self, kind: str, name: str) -> Read:
+        """``Row`` of ``ConfigEntry`` or ``None``."""
+        return self._config.get(kind, name)
+
+    def config_entries(self, kind: str = "") -> Read:
+        """``list[Row]`` of ``ConfigEntry`` by kind and name."""
+        return self._config.list(kind)
+
+    def gateway_services(self, gateway: str) -> Read:
+        """``list[GatewayService]`` by service name and port."""
+        return self._config.gateway_services(gateway)
 
     def session_get(self, session_id: str) -> Read:
         """``list[Session]`` of none or one; ``ConsulError`` for a malformed id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyconsul.state.catalog import Catalog
 from pyconsul.state.catalog_reads import CatalogReads
+from pyconsul.state.config_entries import ConfigEntryTable
 from pyconsul.state.journal import Journal
 from pyconsul.state.kv import KVTable
 from pyconsul.state.sessions import SessionTable
@@ -19,12 +20,22 @@ class Tables:
     snapshot, so that nothing of a foreign archive is lost.
     """
 
-    __slots__ = ("catalog", "journal", "kv", "raw", "reads", "sessions", "txn")
+    __slots__ = (
+        "catalog",
+        "config",
+        "journal",
+        "kv",
+        "raw",
+        "reads",
+        "sessions",
+        "txn",
+    )
 
     def __init__(self, watch: WatchSet) -> None:
         self.journal = Journal(watch)
         self.catalog = Catalog(self.journal)
         self.reads = CatalogReads(self.catalog)
+        self.config = ConfigEntryTable(self.journal, self.catalog)
         self.kv = KVTable(self.journal, self._find_session)
         self.sessions = SessionTable(self.journal, self.catalog, self.kv.end_session)
         self.catalog.sessions = self.sessions

@@ -60,11 +60,16 @@ class MsgpackError(BadRequestError):
     """The bytes are not msgpack, or not of the wanted structure."""
 
 
-def pack(value: Any) -> bytes:
+def pack(value: Any, *, single_floats: bool = False) -> bytes:
     """Encode plain values (dicts keep their order); ``bytes`` become raw."""
     return cast(
         bytes,
-        msgpack.packb(value, use_bin_type=False, unicode_errors="surrogateescape"),
+        msgpack.packb(
+            value,
+            use_bin_type=False,
+            unicode_errors="surrogateescape",
+            use_single_float=single_floats,
+        ),
     )
 
 
