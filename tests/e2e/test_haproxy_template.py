@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -34,13 +35,10 @@ def _load_demo() -> ModuleType:
 
 demo = _load_demo()
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(
-        shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None,
-        reason="haproxy is not installed",
-    ),
-]
+needs_haproxy = pytest.mark.skipif(
+    shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None,
+    reason="haproxy is not installed",
+)
 
 
 class Traffic(threading.Thread):
@@ -90,6 +88,8 @@ def check_accepted(scene: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.interop
+@needs_haproxy
 def test_haproxy_follows_health_and_kv_under_traffic(scene: object) -> None:
     s = scene
     assert isinstance(s, demo.Scene)
@@ -160,3 +160,47 @@ def test_the_demo_itself_ends_well() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "-    server web-2" in done.stdout
     assert "+    timeout server 90s" in done.stdout
+
+
+def test_signals_reload_and_stop_the_template(scene: object, tmp_path: Path) -> None:
+    s = scene
+    assert isinstance(s, demo.Scene)
+    s.start_agent()
+    s.put("kv/a", "1")
+    source, out, log = (tmp_path / name for name in ("a.j2", "a.out", "log"))
+    source.write_text("v1 {{ key('a') }}")
+    program = Path(sys.executable).with_name("pyconsul-template")
+    flags = ["-template", f"{source}:{out}", "-consul-addr", s.agent_url]
+    with log.open("wb") as file:
+        process = subprocess.Popen([program, *flags], stderr=file)
+    try:
+        s.until("the first render", lambda: out.read_text() == "v1 1")
+
+        source.write_text("\n{{ broken")
+        process.send_signal(signal.SIGHUP)
+        s.until("the refusal", lambda: f"{source}:2: " in log.read_text())
+        s.put("kv/a", "2")
+        s.until("the old template goes on", lambda: out.read_text() == "v1 2")
+
+        source.write_text("v2 {{ key('a') }}")
+        process.send_signal(signal.SIGHUP)
+        s.until("the new template", lambda: out.read_text() == "v2 2")
+
+        begin = time.monotonic()
+        process.terminate()
+        assert process.wait(10) == 0
+        assert time.monotonic() - begin < 5
+    finally:
+        process.kill()
+        process.wait()
+
+    once = subprocess.run(
+        [program, *flags, "-once", "-dry"], capture_output=True, text=True, timeout=60
+    )
+    assert (once.returncode, once.stdout) == (0, "")
+    s.put("kv/a", "3")
+    once = subprocess.run(
+        [program, *flags, "-once", "-dry"], capture_output=True, text=True, timeout=60
+    )
+    assert (once.returncode, once.stdout) == (0, f"> {out}\nv2 3\n")
+    assert out.read_text() == "v2 2"
