@@ -18,13 +18,26 @@ from typing import Any, Protocol
 import msgspec
 
 from pyconsul.acl.authorizer import Authorizer, OpenResolver, Resolver
-from pyconsul.endpoints import catalog, config_entry, health, kvs, session, status, txn
+from pyconsul.endpoints import (
+    catalog,
+    config_entry,
+    coordinate,
+    health,
+    internal,
+    kvs,
+    operator,
+    session,
+    status,
+    txn,
+)
 from pyconsul.endpoints.blocking import BlockingQueries
+from pyconsul.endpoints.coordinate import CoordinateBatches
 from pyconsul.endpoints.futures import follow, then
 from pyconsul.endpoints.lock_delay import LockDelays
 from pyconsul.endpoints.own_node import OwnNode
 from pyconsul.endpoints.session_timers import SessionTimers
 from pyconsul.endpoints.tombstones import TombstoneReaper
+from pyconsul.raft.messages import Configuration
 from pyconsul.state.store import StateStore
 from pyconsul.state.watch import Read
 from pyconsul.types.errors import (
@@ -51,7 +64,21 @@ class Log(Protocol):
         """``ip:port`` of the leader, or empty."""
         ...
 
+    @property
+    def configuration(self) -> Configuration:
+        """The latest membership."""
+        ...
+
+    @property
+    def configuration_index(self) -> int:
+        """The index the latest membership was written at."""
+        ...
+
     on_leader_change: list[Callable[[bool], None]]
+
+    def has_lease(self) -> bool:
+        """Tell whether reads may be answered without asking a quorum."""
+        ...
 
     def peers(self) -> list[str]:
         """Addresses of the Raft configuration."""
@@ -83,27 +110,39 @@ class ServerOptions:
     session_ttl_min_s: float = 10.0
     default_query_time_s: float = 300.0
     max_query_time_s: float = 600.0
+    coordinate_period_s: float = 5.0
     rpc_hold_timeout_s: float = RPC_HOLD_TIMEOUT_S
 
 
 ReadHandler = Callable[["Server", Any, Authorizer], Read]
+QueryHandler = Callable[["Server", Any, Authorizer], Reply]
 WriteHandler = Callable[["Server", Any, Authorizer], "Reply | Future[Reply]"]
 
 READS: dict[str, ReadHandler] = {
     **catalog.READS,
     **config_entry.READS,
+    **coordinate.READS,
     **health.READS,
+    **internal.READS,
     **kvs.READS,
+    **operator.READS,
     **session.READS,
 }
 WRITES: dict[str, WriteHandler] = {
     **catalog.WRITES,
     **config_entry.WRITES,
+    **coordinate.WRITES,
     **kvs.WRITES,
     **session.WRITES,
     **txn.WRITES,
 }
-LOCAL: dict[str, WriteHandler] = {**status.LOCAL, **catalog.LOCAL}
+QUERIES: dict[str, QueryHandler] = {**txn.QUERIES}
+"""Consistent as reads are, but they never block."""
+LOCAL: dict[str, WriteHandler] = {
+    **status.LOCAL,
+    **catalog.LOCAL,
+    **coordinate.LOCAL,
+}
 """Answered by any server from what it knows, leader or not."""
 
 
@@ -132,6 +171,7 @@ class Server:
         self.session_timers = SessionTimers(self)
         self.tombstones = TombstoneReaper(self)
         self.own_node = OwnNode(self)
+        self.coordinates = CoordinateBatches(self)
         state.on_session_invalidated = self._on_session_invalidated
         log.on_leader_change.append(self._on_leader_change)
         self._held: dict[Future[Reply], Callable[[], None]] = {}
@@ -145,24 +185,45 @@ class Server:
         if args.datacenter and args.datacenter != self.options.datacenter:
             raise NoPathToDatacenterError
         read = READS.get(method)
-        if read is not None:
-            if not self.log.is_leader and not args.allow_stale:
-                return self._hold(method, args)
-            if args.require_consistent:
-                confirmed = self.log.verify_leader()
-                return then(confirmed, lambda _: self._read(method, read, args))
-            return self._read(method, read, args)
+        query = QUERIES.get(method) if read is None else None
+        if read is not None or query is not None:
+            if not args.allow_stale:
+                if not self.log.is_leader:
+                    return self._hold(method, args)
+                if args.require_consistent or not self.log.has_lease():
+                    confirmed = self.log.verify_leader()
+                    return then(
+                        confirmed, lambda _: self._answer(method, read, query, args)
+                    )
+            return self._answer(method, read, query, args)
         write = WRITES.get(method)
         if write is not None:
             if not self.log.is_leader:
                 return self._hold(method, args)
-            return write(self, args, self.resolver.resolve(args.token))
+            who = self.resolver.resolve(args.token)
+            if args.token:
+                # A token decides, but is no part of what is replicated.
+                args = msgspec.structs.replace(args, token="")
+            return write(self, args, who)
         local = LOCAL.get(method)
         if local is None:
             raise ConsulError(f"rpc: can't find method {method}")
         return local(self, args, self.resolver.resolve(args.token))
 
     # -- reads
+
+    def _answer(
+        self,
+        method: str,
+        read: ReadHandler | None,
+        query: QueryHandler | None,
+        args: QueryOptions,
+    ) -> Reply | Future[Reply]:
+        if read is not None:
+            return self._read(method, read, args)
+        assert query is not None
+        reply = query(self, args, self.resolver.resolve(args.token))
+        return self._mark(reply, args)
 
     def _read(
         self, method: str, read: ReadHandler, args: QueryOptions
@@ -184,7 +245,10 @@ class Server:
 
     def _evaluate(self, read: ReadHandler, args: QueryOptions) -> Reply:
         found = read(self, args, self.resolver.resolve(args.token))
-        reply = Reply(found.value, found.index or 1, found.cells)
+        return self._mark(Reply(found.value, found.index or 1, found.cells), args)
+
+    def _mark(self, reply: Reply, args: QueryOptions) -> Reply:
+        """Say how consistent the answer is."""
         if args.allow_stale:
             reply.consistency = "stale"
             reply.last_contact_ms = self.log.last_contact_ms()
@@ -201,6 +265,7 @@ class Server:
         held: Future[Reply] = loop.create_future()
 
         def retry() -> None:
+            timer.cancel()  # a blocking read may wait for longer than the hold
             if held.done():
                 return
             try:
@@ -239,6 +304,7 @@ class Server:
             self.session_timers.stop()
             self.tombstones.stop()
             self.own_node.stop()
+            self.coordinates.stop()
 
     def _on_session_invalidated(self, invalidated: Any, keys: Any) -> None:
         self.session_timers.forget(invalidated.id)
@@ -249,12 +315,15 @@ class Server:
         self.blocking.release_all()
         if self.log.is_leader:
             self.session_timers.arm_all()
+            self.tombstones.start()
+            self.own_node.start()
 
     def stop(self) -> None:
         """Cancel timers and answer who still waits."""
         self.session_timers.stop()
         self.tombstones.stop()
         self.own_node.stop()
+        self.coordinates.stop()
         self.blocking.release_all()
         for held in list(self._held):
             if not held.done():

@@ -22,7 +22,7 @@ from pyconsul.types.messages import (
 from pyconsul.types.records import TxnError, TxnResult
 
 if TYPE_CHECKING:
-    from pyconsul.endpoints.server import Server, WriteHandler
+    from pyconsul.endpoints.server import QueryHandler, Server, WriteHandler
 
 KV_READS = frozenset(
     ("get", "get-tree", "check-index", "check-session", "check-not-exists")
@@ -144,4 +144,5 @@ def _may_see(result: TxnResult, who: Authorizer) -> bool:
     return result.check is None or who.node_read(result.check.node)
 
 
-WRITES: dict[str, WriteHandler] = {"Txn.Apply": apply, "Txn.Read": read}
+WRITES: dict[str, WriteHandler] = {"Txn.Apply": apply}
+QUERIES: dict[str, QueryHandler] = {"Txn.Read": read}
