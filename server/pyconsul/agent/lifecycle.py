@@ -195,6 +195,7 @@ class Lifecycle:
                 session_ttl_min_s=config.session_ttl_min / SECOND,
                 default_query_time_s=config.default_query_time / SECOND,
                 max_query_time_s=config.max_query_time / SECOND,
+                coordinate_period_s=0.1 if config.dev_mode else 5.0,
                 rpc_hold_timeout_s=config.performance.rpc_hold_timeout / SECOND,
             ),
         )
@@ -225,8 +226,9 @@ class Lifecycle:
                 for one in config.http.allow_write_http_from
             ),
             unprintable_char_filter=not raw.get("disable_http_unprintable_char_filter"),
+            disable_coordinates=config.disable_coordinates,
         )
-        routes = build_routes(options)
+        routes = build_routes(options, ui_path=_ui_path(config))
         add_agent_routes(routes, agent)
         http = HttpServer(caller, routes, options)
         self._closing.push_async_callback(http.stop)
@@ -349,6 +351,15 @@ class Lifecycle:
 def _remove(path: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
+
+
+def _ui_path(config: AgentConfig) -> str:
+    """Return where the UI is served, empty when it is off."""
+    if not config.ui:
+        return ""
+    settings: dict[str, Any] = config.raw.get("ui_config") or {}
+    path = settings.get("content_path") or config.raw.get("ui_content_path")
+    return f"/{str(path or '').strip('/') or 'ui'}/"
 
 
 def _recursor(text: str) -> tuple[str, int]:

@@ -188,3 +188,14 @@ CHECK_SERVICE_NODE: Schema = {
     "Checks": Field(attrgetter("checks"), Kind.OBJECTS, HEALTH_CHECK),
 }
 """``CheckServiceNode``: ``health/service`` and its kin."""
+
+NODE_INFO: Schema = {
+    "ID": _string("id"),
+    "Node": _string("node"),
+    "Address": _string("address"),
+    "TaggedAddresses": _map("tagged_addresses", _TEXT),
+    "Meta": _map("meta", _TEXT),
+    "Services": Field(attrgetter("services"), Kind.OBJECTS, NODE_SERVICE),
+    "Checks": Field(attrgetter("checks"), Kind.OBJECTS, HEALTH_CHECK),
+}
+"""``NodeInfo``: ``internal/ui/nodes``."""

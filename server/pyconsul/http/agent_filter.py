@@ -16,6 +16,9 @@ def filtered(request: Request, found: Mapping[str, T], noun: str) -> Mapping[str
     expression = request.query.get("filter")
     if not expression:
         return found
+    if noun == "checks" and not found:
+        # Observed: Consul looks at the expression only where there are checks.
+        return found
     schema = NODE_SERVICE if noun == "services" else HEALTH_CHECK
     matches = compile_filter(expression, schema)
     return {key: value for key, value in found.items() if matches(value)}

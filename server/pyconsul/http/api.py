@@ -6,11 +6,15 @@ from pyconsul.http import (
     acl_off,
     catalog,
     config_entries,
+    coordinate,
     health,
     kv,
+    operator,
     session,
     status,
     txn,
+    ui_data,
+    ui_page,
 )
 from pyconsul.http.face import HttpOptions, index_routes
 from pyconsul.http.routing import Routes
@@ -28,6 +32,11 @@ def build_routes(options: HttpOptions, *, ui_path: str = "") -> Routes:
     config_entries.add_routes(routes)
     health.add_routes(routes)
     status.add_routes(routes)
+    coordinate.add_routes(routes, disabled=options.disable_coordinates)
+    operator.add_routes(routes)
+    ui_data.add_routes(routes)
+    if ui_path:
+        ui_page.add_routes(routes, ui_path)
     if not options.acl_enabled:
         acl_off.add_routes(routes)
     return routes

@@ -67,6 +67,7 @@ class HttpOptions:
     block_endpoints: tuple[str, ...] = ()
     allow_write_from: tuple[IPv4Network | IPv6Network, ...] = ()
     unprintable_char_filter: bool = True
+    disable_coordinates: bool = False
 
 
 class Face:

@@ -341,6 +341,11 @@ class RaftDriver:
         """The latest membership."""
         return self._core.configuration if self._core else Configuration()
 
+    @property
+    def configuration_index(self) -> int:
+        """The index the latest membership was written at."""
+        return self._core.configuration_index if self._core else 0
+
     def has_lease(self) -> bool:
         """Tell whether default reads may be answered without asking a quorum."""
         core = self._core

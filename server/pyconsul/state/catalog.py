@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from pyconsul.state.catalog_rows import Group, Instance, NodeEntry, connect_names
+from pyconsul.state.coordinates import CoordinateTable
 from pyconsul.state.journal import Journal
 from pyconsul.types.errors import CommandError
 from pyconsul.types.messages import DeregisterRequest, RegisterRequest, Row
@@ -46,11 +47,20 @@ class SessionEnder(Protocol):
 class Catalog:
     """Nodes, services and checks."""
 
-    __slots__ = ("by_id", "connect", "groups", "journal", "nodes", "sessions")
+    __slots__ = (
+        "by_id",
+        "connect",
+        "coordinates",
+        "groups",
+        "journal",
+        "nodes",
+        "sessions",
+    )
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.sessions: SessionEnder | None = None
+        self.coordinates: CoordinateTable | None = None
         self.nodes: dict[str, NodeEntry] = {}
         self.by_id: dict[str, NodeEntry] = {}
         self.groups: dict[str, Group] = {}
@@ -219,6 +229,8 @@ class Catalog:
         journal.bump("nodes", index)
         if self.sessions is not None:
             self.sessions.node_gone(index, name)
+        if self.coordinates is not None:
+            self.coordinates.node_gone(index, name)
 
     # -- services --------------------------------------------------------
 

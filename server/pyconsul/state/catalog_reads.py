@@ -13,6 +13,7 @@ from pyconsul.state.catalog_rows import Group, Instance, NodeEntry
 from pyconsul.state.watch import Cell, Read
 from pyconsul.types.messages import Row
 from pyconsul.types.records import Node, NodeServices
+from pyconsul.types.ui import NodeInfo
 
 Meta = Mapping[str, str] | None
 _HEX = frozenset("0123456789abcdefABCDEF")
@@ -162,6 +163,31 @@ class CatalogReads:
                     if state == "any" or row.record.status == state:
                         rows.append(row)  # noqa: PERF401
         return self._read(rows, "checks")
+
+    def node_dump(self, name: str | None) -> Read:
+        """Return every node, or the one named, with services and checks."""
+        entries = self._entries()
+        if name is not None:
+            entries = [entry for entry in entries if entry.key == name.lower()]
+        value = [
+            NodeInfo(
+                id=entry.node.id,
+                node=entry.node.node,
+                address=entry.node.address,
+                tagged_addresses=entry.node.tagged_addresses,
+                meta=entry.node.meta,
+                services=[one.svc for one in entry.sorted_instances()],
+                checks=[row.record for row in entry.sorted_checks()],
+            )
+            for entry in entries
+        ]
+        return self._read(value, "nodes", "services", "checks")
+
+    def service_dump(self) -> Read:
+        """Return the instances of every service with nodes and checks."""
+        groups = sorted(self._catalog.groups.values(), key=_group_name)
+        rows = [one.check_row() for group in groups for one in group.ordered()]
+        return self._read(rows, "nodes", "services", "checks")
 
     def _entries(self) -> list[NodeEntry]:
         return sorted(self._catalog.nodes.values(), key=_node_name)

@@ -7,9 +7,20 @@ is encoded.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
-from pyconsul.types.gomsgpack import Plain, encode, from_plain, pack, raw_bytes, unpack
+from pyconsul.types.coordinates import Coordinate
+from pyconsul.types.gomsgpack import (
+    MsgpackError,
+    Plain,
+    encode,
+    from_plain,
+    pack,
+    raw_bytes,
+    to_plain,
+    unpack,
+)
 from pyconsul.types.messages import (
     DeregisterRequest,
     KVSRequest,
@@ -116,6 +127,20 @@ def encode_tombstone(request: TombstoneRequest) -> bytes:
 def encode_txn(request: TxnRequest) -> bytes:
     """Return the command of a transaction."""
     return _command(TXN, encode(request))
+
+
+def encode_coordinates(batch: Iterable[Coordinate]) -> bytes:
+    """Return the command of coordinate updates, which old servers may skip."""
+    return _command(
+        COORDINATES | IGNORE_UNKNOWN, pack([to_plain(found) for found in batch])
+    )
+
+
+def decode_coordinates(plain: Any) -> list[Coordinate]:
+    """Return the coordinates of an unpacked batch; raises ``MsgpackError``."""
+    if not isinstance(plain, list):
+        raise MsgpackError("msgpack decode error: coordinates are no list")
+    return [from_plain(one, Coordinate) for one in cast("list[Any]", plain)]
 
 
 def _command(number: int, body: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from pyconsul.state.catalog import CONNECT
-from pyconsul.state.commands import dir_entry
+from pyconsul.state.commands import decode_coordinates, dir_entry
 from pyconsul.state.config_entries import (
     CONFIG_ENTRY,
     GATEWAYS,
@@ -50,6 +50,7 @@ class Snapshot:
 
     __slots__ = (
         "_config",
+        "_coordinates",
         "_indexes",
         "_keys",
         "_nodes",
@@ -72,6 +73,7 @@ class Snapshot:
             )
             for entry in catalog.nodes.values()
         ]
+        self._coordinates = tables.coordinates.all()
         self._sessions = list(tables.sessions.rows.values())
         config: dict[tuple[str, str], Row] = tables.config.rows
         self._config: list[ConfigEntry] = [config[k].record for k in sorted(config)]
@@ -99,7 +101,8 @@ class Snapshot:
     def _records(self) -> Iterator[bytes]:
         for node, services, checks in sorted(self._nodes, key=_node_name):
             yield from _node_records(node, services, checks)
-        yield from self._raw_records(COORDINATES)
+        for found in self._coordinates:
+            yield _record(COORDINATES, [to_plain(found)])
         for session in sorted(self._sessions, key=lambda session: session.id):
             yield _record(SESSION, to_plain(session))
         yield from self._raw_records(*_BEFORE_KV)
@@ -222,6 +225,10 @@ class _Loader:
             self._tables.kv.tombstones[stone.key] = stone.modify_index
         elif number == CONFIG_ENTRY:
             self._config_entry(decode_record(body).entry)
+        elif number == COORDINATES:
+            for found in decode_coordinates(body):
+                self._tables.coordinates.load(found)
+                self._saw("coordinates", self._last)
         elif number == INDEX:
             self._index(_map(body))
         elif number < _FIRST_UNKNOWN and number != CHUNKING:

@@ -139,7 +139,8 @@ class StateStore:
         return True
 
     def _coordinates(self, index: int, body: memoryview) -> object:
-        """Accept network coordinates; nothing here reads them."""
+        batch = commands.decode_coordinates(unpack(body))
+        self._tables.coordinates.update(index, batch)
         return None
 
     def _config_entry(self, index: int, body: memoryview) -> object:
@@ -243,6 +244,18 @@ class StateStore:
     def gateway_services(self, gateway: str) -> Read:
         """``list[GatewayService]`` by service name and port."""
         return self._config.gateway_services(gateway)
+
+    def node_dump(self, node: str | None = None) -> Read:
+        """``list[NodeInfo]`` of every node by name, or of the one named."""
+        return self._reads.node_dump(node)
+
+    def service_dump(self) -> Read:
+        """``list[Row]`` of ``CheckServiceNode`` of every service, by its name."""
+        return self._reads.service_dump()
+
+    def coordinates(self, node: str | None = None) -> Read:
+        """``list[Coordinate]`` by node and segment, or of the node named."""
+        return self._tables.coordinates.list(node)
 
     def session_get(self, session_id: str) -> Read:
         """``list[Session]`` of none or one; ``ConsulError`` for a malformed id."""

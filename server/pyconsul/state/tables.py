@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyconsul.state.catalog import Catalog
 from pyconsul.state.catalog_reads import CatalogReads
 from pyconsul.state.config_entries import ConfigEntryTable
+from pyconsul.state.coordinates import CoordinateTable
 from pyconsul.state.journal import Journal
 from pyconsul.state.kv import KVTable
 from pyconsul.state.sessions import SessionTable
@@ -23,6 +24,7 @@ class Tables:
     __slots__ = (
         "catalog",
         "config",
+        "coordinates",
         "journal",
         "kv",
         "raw",
@@ -39,6 +41,8 @@ class Tables:
         self.kv = KVTable(self.journal, self._find_session)
         self.sessions = SessionTable(self.journal, self.catalog, self.kv.end_session)
         self.catalog.sessions = self.sessions
+        self.coordinates = CoordinateTable(self.journal, self.catalog.has_node)
+        self.catalog.coordinates = self.coordinates
         self.txn = Transactions(self.kv, self.catalog, self.sessions)
         self.raw: dict[int, list[bytes]] = {}
 

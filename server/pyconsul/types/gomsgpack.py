@@ -262,6 +262,12 @@ def _text_list(value: Any) -> list[str]:
     return [_text(item) for item in _expect(list, value)]
 
 
+def _number(value: Any) -> float:
+    if value.__class__ is int or value.__class__ is float:
+        return float(value)
+    raise MsgpackError(f"msgpack decode error: {type(value).__name__} for float")
+
+
 def _boolean(value: Any) -> bool:
     return cast(bool, _expect(bool, value))
 
@@ -277,6 +283,7 @@ def _same(value: Any) -> Any:
 _BASIC: dict[Any, _Convert] = {
     str: _text,
     int: _integer,
+    float: _number,
     bool: _boolean,
     bytes: _bytes,
     Any: _same,
