@@ -9,10 +9,11 @@ object; nothing runs until something the query read has changed.
 from __future__ import annotations
 
 import asyncio
-from asyncio import AbstractEventLoop, Future, TimerHandle
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from random import Random
 
+from pyconsul.endpoints.deadlines import Deadlines
 from pyconsul.types.errors import ConsulError
 from pyconsul.types.messages import Cell, Reply
 
@@ -27,13 +28,13 @@ Evaluate = Callable[[], Reply]
 class _Waiter:
     """One blocked query: answered above ``min_index``, or at its deadline."""
 
-    __slots__ = ("future", "group", "min_index", "timer")
+    __slots__ = ("future", "group", "min_index", "slot")
 
     def __init__(self, group: _Group, future: Future[Reply], min_index: int) -> None:
         self.group = group
         self.future = future
         self.min_index = min_index
-        self.timer: TimerHandle | None = None
+        self.slot = 0
 
     def answer(self) -> None:
         """Answer with the last evaluation; at a deadline none is made."""
@@ -42,8 +43,6 @@ class _Waiter:
 
     def on_done(self, _: Future[Reply]) -> None:
         """Leave nothing behind, whether answered or cancelled."""
-        if self.timer is not None:
-            self.timer.cancel()
         self.group.leave(self)
 
 
@@ -107,6 +106,7 @@ class _Group:
 
     def leave(self, waiter: _Waiter) -> None:
         """Forget ``waiter``; the last one takes the subscriptions along."""
+        self._owner.deadlines.remove(waiter, waiter.slot)
         self.waiters.pop(waiter, None)
         if not self.waiters:
             self._watch(())
@@ -129,6 +129,7 @@ class BlockingQueries:
         self._max_s = max_query_time_s
         self._loop = loop
         self._groups: dict[bytes, _Group] = {}
+        self.deadlines = Deadlines()
 
     @property
     def loop(self) -> AbstractEventLoop:
@@ -169,7 +170,7 @@ class BlockingQueries:
         wait_s = max_query_time_ns / 1e9
         wait_s = min(wait_s, self._max_s) if wait_s > 0 else self._default_s
         wait_s += self._random.random() * wait_s / JITTER_FRACTION
-        waiter.timer = loop.call_later(wait_s, waiter.answer)
+        waiter.slot = self.deadlines.add(loop, waiter, wait_s)
         future.add_done_callback(waiter.on_done)
         return future
 
