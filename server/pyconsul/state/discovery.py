@@ -8,6 +8,7 @@ section 4, validation texts).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +42,8 @@ class _Chain:
         self._root = root
         self._advanced = False
         self._subsets: list[tuple[str, str]] = []
-        self._done: set[tuple[str, str]] = set()
+        self._todo: deque[tuple[str, str, bool]] = deque()
+        self._done: set[tuple[str, str, bool]] = set()
         self.reaches: dict[str, None] = {}
         self._route()
 
@@ -84,45 +86,51 @@ class _Chain:
             self._advanced = True
             for route in self._fields("service-router", root, "Routes"):
                 target: Plain = route.get("Destination") or {}
-                self._split(target.get("Service") or root, target.get("ServiceSubset"))
-        self._split(root, "")  # the route that catches the rest
+                self._target(target, root)
+        self._target({}, root)  # the route that catches the rest
+        # A list of work, not recursion: chains may be as long as one likes.
+        while self._todo:
+            service, subset, splits = self._todo.popleft()
+            if splits:
+                self._split(service, subset)
+            else:
+                self._resolve(service, subset)
 
-    def _split(self, service: str, subset: str | None) -> None:
+    def _target(self, target: Plain, service: str, splits: bool = True) -> None:
+        """Note where to go on; ``splits`` when that may be a splitter."""
+        step = (
+            target.get("Service") or service,
+            target.get("ServiceSubset") or "",
+            splits,
+        )
+        if step not in self._done:
+            self._done.add(step)
+            self._todo.append(step)
+
+    def _split(self, service: str, subset: str) -> None:
         # A named subset is meant as it is: the splitter does not apply.
         splits = () if subset else self._fields("service-splitter", service, "Splits")
-        if not splits:
-            self._resolve(service, subset or "")
-            return
-        self._advanced = True
         self.reaches[service] = None
-        if (service, "splits") in self._done:
-            return
-        self._done.add((service, "splits"))
         for split in splits:
-            target = split.get("Service") or service
-            if target == service:
-                self._resolve(service, split.get("ServiceSubset") or "")
-            else:
-                self._split(target, split.get("ServiceSubset"))
+            self._advanced = True
+            # A splitter that names its own service means the instances.
+            onward = (split.get("Service") or service) != service
+            self._target(split, service, onward)
+        if not splits:
+            self._target({"ServiceSubset": subset}, service, False)
 
     def _resolve(self, service: str, subset: str) -> None:
-        self.reaches[service] = None
         resolver = "service-resolver"
-        subset = subset or self._fields(resolver, service, "DefaultSubset") or ""
-        step = (service, f"subset {subset}")
-        if step in self._done:
-            return
-        self._done.add(step)
+        self.reaches[service] = None
         redirect = self._fields(resolver, service, "Redirect")
         if redirect:
-            target = redirect.get("Service") or service
-            self._resolve(target, redirect.get("ServiceSubset") or "")
+            self._target(redirect, service, False)
             return
+        subset = subset or self._fields(resolver, service, "DefaultSubset") or ""
         if subset:
             self._subsets.append((service, subset))
         failover = self._fields(resolver, service, "Failover")
         if failover:
             plan: Plain | None = failover.get(subset) or failover.get("*")
             if plan:
-                target = plan.get("Service") or service
-                self._resolve(target, plan.get("ServiceSubset") or "")
+                self._target(plan, service, False)

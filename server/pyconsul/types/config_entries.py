@@ -57,6 +57,7 @@ def complete(fields: tuple[Field, ...], given: Plain) -> Plain:
     """Return a structure with every field, sorted as on the wire.
 
     What is not in ``fields`` is kept: a newer server may have written it.
+    Values of a wrong type count as not given, so readers may rely on types.
     """
     result = dict(given)
     for field in fields:
@@ -68,7 +69,7 @@ def _completed(field: Field, value: Any) -> Any:
     if value is None:
         return field.zero
     if isinstance(field.of, str):
-        return value
+        return _completed_basic(field, field.of, value)
     if field.form == "list" and isinstance(value, list):
         items = cast("list[Any]", value)
         return [
@@ -86,6 +87,27 @@ def _completed(field: Field, value: Any) -> Any:
             if isinstance(item, dict)
         }
     return complete(field.of, held)
+
+
+def _completed_basic(field: Field, of: Basic, value: Any) -> Any:
+    if field.form == "list":
+        if not isinstance(value, list):
+            return None
+        return [item for item in cast("list[Any]", value) if _fits(of, item)]
+    if field.form == "map":
+        if not isinstance(value, dict):
+            return None
+        held = cast("dict[Any, Any]", value)
+        return {k: v for k, v in held.items() if isinstance(k, str) and _fits(of, v)}
+    return value if _fits(of, value) else field.zero
+
+
+def _fits(of: Basic, value: Any) -> bool:
+    if of == "any":
+        return True
+    if of == "float":
+        return type(value) in (int, float)
+    return type(value) is type(_ZERO[of])
 
 
 def _text(*names: str) -> tuple[Field, ...]:
