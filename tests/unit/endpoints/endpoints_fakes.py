@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from pyconsul.endpoints.server import Server, ServerOptions
+from pyconsul.raft.messages import Configuration
 from pyconsul.state.store import StateStore
 from pyconsul.types.errors import CommandError, NoLeaderError
 from pyconsul.types.messages import KeyRequest, KVSRequest, RegisterRequest, Reply
@@ -62,6 +63,8 @@ class MemoryLog:
         self.failures = 0
         self.verified = 0
         self.index = 10
+        self.configuration = Configuration()
+        self.configuration_index = 1
 
     def propose(self, command: bytes) -> Future[object]:
         loop = asyncio.get_running_loop()

@@ -40,7 +40,7 @@ def test_defaults_are_filled_in():
         ),
         (
             "ingress-gateway",
-            {"Listeners": [{}]},
+            {"Listeners": [{"Port": 0}]},
             "No service declared for listener with port 0",
         ),
         ("bogus", {}, "invalid config entry kind: bogus"),
