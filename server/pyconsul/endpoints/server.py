@@ -26,6 +26,7 @@ from pyconsul.endpoints import (
     internal,
     kvs,
     operator,
+    prepared_query,
     session,
     status,
     txn,
@@ -126,6 +127,7 @@ READS: dict[str, ReadHandler] = {
     **internal.READS,
     **kvs.READS,
     **operator.READS,
+    **prepared_query.READS,
     **session.READS,
 }
 WRITES: dict[str, WriteHandler] = {
@@ -133,6 +135,7 @@ WRITES: dict[str, WriteHandler] = {
     **config_entry.WRITES,
     **coordinate.WRITES,
     **kvs.WRITES,
+    **prepared_query.WRITES,
     **session.WRITES,
     **txn.WRITES,
 }

@@ -10,6 +10,7 @@ from pyconsul.http import (
     health,
     kv,
     operator,
+    query,
     session,
     status,
     txn,
@@ -34,6 +35,7 @@ def build_routes(options: HttpOptions, *, ui_path: str = "") -> Routes:
     status.add_routes(routes)
     coordinate.add_routes(routes, disabled=options.disable_coordinates)
     operator.add_routes(routes)
+    query.add_routes(routes)
     ui_data.add_routes(routes)
     if ui_path:
         ui_page.add_routes(routes, ui_path)

@@ -29,6 +29,7 @@ from pyconsul.types.messages import (
     TombstoneRequest,
     TxnRequest,
 )
+from pyconsul.types.queries import PreparedQueryRequest
 from pyconsul.types.records import DirEntry
 
 REGISTER = 0
@@ -37,6 +38,7 @@ KVS = 2
 SESSION = 3
 TOMBSTONE = 5
 COORDINATES = 6
+PREPARED_QUERY = 7
 TXN = 8
 
 IGNORE_UNKNOWN = 128
@@ -122,6 +124,11 @@ def encode_session(request: SessionRequest) -> bytes:
 def encode_tombstone(request: TombstoneRequest) -> bytes:
     """Return the command that reaps KV tombstones."""
     return _command(TOMBSTONE, encode(request))
+
+
+def encode_prepared_query(request: PreparedQueryRequest) -> bytes:
+    """Return the command that writes or deletes a prepared query."""
+    return _command(PREPARED_QUERY, encode(request))
 
 
 def encode_txn(request: TxnRequest) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from pyconsul.state.catalog import CONNECT
-from pyconsul.state.commands import decode_coordinates, dir_entry
+from pyconsul.state.commands import PREPARED_QUERY, decode_coordinates, dir_entry
 from pyconsul.state.config_entries import (
     CONFIG_ENTRY,
     GATEWAYS,
@@ -21,6 +21,7 @@ from pyconsul.state.config_entries import (
     record_body,
 )
 from pyconsul.state.config_entries import TABLE as CONFIG_ENTRIES
+from pyconsul.state.prepared_queries import INDEX as QUERIES
 from pyconsul.state.tables import Tables
 from pyconsul.types.config_entries import ConfigEntry, ConfigEntryRequest
 from pyconsul.types.gomsgpack import (
@@ -32,13 +33,14 @@ from pyconsul.types.gomsgpack import (
     unpack_stream,
 )
 from pyconsul.types.messages import Row
+from pyconsul.types.queries import PreparedQuery
 from pyconsul.types.records import DirEntry, HealthCheck, Node, NodeService, Session
 
 REGISTER, KVS, SESSION, TOMBSTONE = 0, 2, 3, 5
 COORDINATES, INDEX, CHUNKING = 6, 16, 29
 _FIRST_UNKNOWN = 32  # 1.11 and later: a reader of this level skips them
 _BEFORE_KV = (17, 19, 23, 25, 27, 4)
-_AFTER_TOMBSTONES = (7, 9, 12, 13, 14, 15)
+_AFTER_QUERIES = (9, 12, 13, 14, 15)
 _AFTER_CONFIG = (30, 31, 11)
 
 _SLICE = 1000  # records of a chunk
@@ -54,6 +56,7 @@ class Snapshot:
         "_indexes",
         "_keys",
         "_nodes",
+        "_queries",
         "_raw",
         "_rows",
         "_sessions",
@@ -80,6 +83,7 @@ class Snapshot:
         self._keys = kv.keys.all()
         self._rows = kv.rows.copy()
         self._tombstones = kv.tombstones.copy()
+        self._queries = tables.queries.all()
         self._raw = {number: list(rows) for number, rows in tables.raw.items()}
 
     @property
@@ -112,7 +116,9 @@ class Snapshot:
         for key in sorted(self._tombstones):
             stone = DirEntry(key=key, modify_index=self._tombstones[key])
             yield _record(TOMBSTONE, _entry_plain(stone))
-        yield from self._raw_records(*_AFTER_TOMBSTONES)
+        for query in self._queries:
+            yield _record(PREPARED_QUERY, to_plain(query))
+        yield from self._raw_records(*_AFTER_QUERIES)
         for entry in self._config:
             body = record_body(ConfigEntryRequest(op="", entry=entry))
             yield bytes((CONFIG_ENTRY,)) + body
@@ -229,6 +235,10 @@ class _Loader:
             for found in decode_coordinates(body):
                 self._tables.coordinates.load(found)
                 self._saw("coordinates", self._last)
+        elif number == PREPARED_QUERY:
+            query = self._dated(from_plain(body, PreparedQuery))
+            self._tables.queries.load(query)
+            self._saw(QUERIES, query.modify_index)
         elif number == INDEX:
             self._index(_map(body))
         elif number < _FIRST_UNKNOWN and number != CHUNKING:

@@ -25,6 +25,7 @@ from pyconsul.types.messages import (
     TxnRequest,
     TxnResponse,
 )
+from pyconsul.types.queries import PreparedQuery, PreparedQueryRequest
 from pyconsul.types.records import HealthCheck, Node, NodeService, Session
 
 Meta = Mapping[str, str] | None
@@ -46,6 +47,7 @@ class StateStore:
             commands.SESSION: self._session,
             commands.TOMBSTONE: self._tombstone,
             commands.COORDINATES: self._coordinates,
+            commands.PREPARED_QUERY: self._prepared_query,
             commands.TXN: self._transaction,
             CONFIG_ENTRY: self._config_entry,
         }
@@ -147,6 +149,11 @@ class StateStore:
         request = decode_record(unpack(body))
         self._journal.begin()
         return self._config.apply(index, request)
+
+    def _prepared_query(self, index: int, body: memoryview) -> object:
+        request = decode(body, PreparedQueryRequest)
+        self._journal.begin()
+        return self._tables.queries.apply(index, request)
 
     def _transaction(self, index: int, body: memoryview) -> object:
         request = decode(body, TxnRequest)
@@ -256,6 +263,18 @@ class StateStore:
     def coordinates(self, node: str | None = None) -> Read:
         """``list[Coordinate]`` by node and segment, or of the node named."""
         return self._tables.coordinates.list(node)
+
+    def prepared_queries(self) -> Read:
+        """``list[PreparedQuery]`` by id."""
+        return self._tables.queries.list()
+
+    def prepared_query(self, query_id: str) -> Read:
+        """``list[PreparedQuery]`` of none or one; ``ConsulError`` for a bad id."""
+        return self._tables.queries.get(query_id)
+
+    def resolve_query(self, wanted: str) -> PreparedQuery | None:
+        """Return the query an id or a name leads to, templates rendered."""
+        return self._tables.queries.resolve(wanted)
 
     def session_get(self, session_id: str) -> Read:
         """``list[Session]`` of none or one; ``ConsulError`` for a malformed id."""

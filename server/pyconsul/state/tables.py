@@ -8,6 +8,7 @@ from pyconsul.state.config_entries import ConfigEntryTable
 from pyconsul.state.coordinates import CoordinateTable
 from pyconsul.state.journal import Journal
 from pyconsul.state.kv import KVTable
+from pyconsul.state.prepared_queries import PreparedQueryTable
 from pyconsul.state.sessions import SessionTable
 from pyconsul.state.txn import Transactions
 from pyconsul.state.watch import WatchSet
@@ -27,6 +28,7 @@ class Tables:
         "coordinates",
         "journal",
         "kv",
+        "queries",
         "raw",
         "reads",
         "sessions",
@@ -39,12 +41,20 @@ class Tables:
         self.reads = CatalogReads(self.catalog)
         self.config = ConfigEntryTable(self.journal, self.catalog)
         self.kv = KVTable(self.journal, self._find_session)
-        self.sessions = SessionTable(self.journal, self.catalog, self.kv.end_session)
+        self.sessions = SessionTable(self.journal, self.catalog, self._end_session)
+        self.queries = PreparedQueryTable(self.journal, self._has_session)
         self.catalog.sessions = self.sessions
         self.coordinates = CoordinateTable(self.journal, self.catalog.has_node)
         self.catalog.coordinates = self.coordinates
         self.txn = Transactions(self.kv, self.catalog, self.sessions)
         self.raw: dict[int, list[bytes]] = {}
+
+    def _has_session(self, session_id: str) -> bool:
+        return session_id in self.sessions.rows
+
+    def _end_session(self, index: int, session: Session) -> list[str]:
+        self.queries.session_gone(index, session.id)
+        return self.kv.end_session(index, session)
 
     def _find_session(self, session_id: str) -> Session | None:
         return self.sessions.find(session_id)

@@ -1,0 +1,208 @@
+"""PreparedQuery: stored look-ups (part 2 of the reference, section 6)."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from asyncio import Future
+from random import Random
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from pyconsul.acl.authorizer import Authorizer
+from pyconsul.endpoints.catalog import may_see
+from pyconsul.endpoints.futures import then
+from pyconsul.state import commands, query_templates
+from pyconsul.state.watch import Read
+from pyconsul.types.coordinates import Coord, round_trip
+from pyconsul.types.durations import DurationError, parse_duration
+from pyconsul.types.errors import ConsulError, PermissionDeniedError
+from pyconsul.types.messages import DCSpecificRequest, Reply
+from pyconsul.types.queries import (
+    PreparedQuery,
+    PreparedQueryExecuteRequest,
+    PreparedQueryRequest,
+    PreparedQuerySpecificRequest,
+    QueryResult,
+    ServiceQuery,
+)
+from pyconsul.types.records import CheckServiceNode
+
+if TYPE_CHECKING:
+    from pyconsul.endpoints.server import ReadHandler, Server, WriteHandler
+
+_REFUSAL = "raft apply failed: "
+_NEAREST = 10
+"""Within so many first results the requested node itself comes to the front."""
+_shuffle = Random().shuffle
+
+
+def apply(
+    server: Server, args: PreparedQueryRequest, who: Authorizer
+) -> Reply | Future[Reply]:
+    """``PreparedQuery.Apply``: the id of the query."""
+    if not who.allows_all:
+        raise PermissionDeniedError
+    query = args.query
+    if args.op == "create":
+        if query.id:
+            raise ConsulError("ID must be empty when creating a new prepared query")
+        # The id is drawn here, by the leader: applying a command draws nothing.
+        query = replace(query, id=str(uuid.uuid4()))
+    elif args.op in ("update", "delete"):
+        if not server.state.prepared_query(query.id).value:
+            raise ConsulError(
+                f"Cannot modify non-existent prepared query: '{query.id}'"
+            )
+    else:
+        raise ConsulError(f"Unknown prepared query operation: {args.op}")
+    if args.op != "delete":
+        _check(query)
+    command = commands.encode_prepared_query(replace(args, query=query))
+    return then(
+        server.log.propose(command), lambda _: Reply(query.id), refusal=_REFUSAL
+    )
+
+
+def _check(query: PreparedQuery) -> None:
+    if not (query.name or query.session or query.template.type):
+        raise _invalid("Must be bound to a session")
+    if not query.service.service:
+        raise _invalid("Must provide a Service name to query")
+    nearest = query.service.failover.nearest_n
+    if nearest < 0:
+        raise _invalid(f"Bad NearestN '{nearest}', must be >= 0")
+    ttl = query.dns.ttl
+    if ttl:
+        try:
+            duration = parse_duration(ttl)
+        except DurationError as error:
+            raise _invalid(f"Bad DNS TTL '{ttl}': {error}") from None
+        if duration < 0:
+            raise _invalid(f"DNS TTL '{duration}', must be >=0")
+    if query.template.type == query_templates.NAME_PREFIX:
+        try:
+            query_templates.refuse_groups(query)
+        except query_templates.TemplateError:
+            return  # the state says what is wrong with it
+
+
+def _invalid(why: str) -> ConsulError:
+    return ConsulError(f"Invalid prepared query: {why}")
+
+
+def _gate(who: Authorizer) -> None:
+    if not who.allows_all:
+        raise PermissionDeniedError
+
+
+def list_queries(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
+    """``PreparedQuery.List``: ``list[PreparedQuery]`` by id."""
+    _gate(who)
+    return server.state.prepared_queries()
+
+
+def get(server: Server, args: PreparedQuerySpecificRequest, who: Authorizer) -> Read:
+    """``PreparedQuery.Get``: a list of none or one."""
+    _gate(who)
+    return server.state.prepared_query(args.query_id)
+
+
+def explain(server: Server, args: PreparedQueryExecuteRequest, who: Authorizer) -> Read:
+    """``PreparedQuery.Explain``: the query a name leads to, or ``None``."""
+    _gate(who)
+    return Read(server.state.resolve_query(args.query_id_or_name), 1, ())
+
+
+def execute(server: Server, args: PreparedQueryExecuteRequest, who: Authorizer) -> Read:
+    """``PreparedQuery.Execute``: a ``QueryResult``, or ``None``; never blocks."""
+    query = server.state.resolve_query(args.query_id_or_name)
+    if query is None:
+        return Read(None, 1, ())
+    wanted = query.service
+    rows = server.state.check_service_nodes(
+        wanted.service, connect=wanted.connect or args.connect
+    ).value
+    if query.token:
+        who = server.resolver.resolve(query.token)
+    nodes = [row.record for row in rows if selects(wanted, row.record)]
+    nodes = [found for found in nodes if who.allows_all or may_see(who, found)]
+    _shuffle(nodes)
+    near = args.near or wanted.near
+    if near:
+        nodes = _sorted(server, _near_node(server, near, args), nodes)
+    if args.limit > 0:
+        nodes = nodes[: args.limit]
+    # No other datacenter is known here, so there is none to fail over to.
+    result = QueryResult(
+        service=wanted.service,
+        nodes=nodes,
+        dns=query.dns,
+        datacenter=server.options.datacenter,
+    )
+    return Read(result, 1, ())
+
+
+def selects(wanted: ServiceQuery, found: CheckServiceNode) -> bool:
+    """Tell whether an instance is healthy and as the query wants it."""
+    ignored = wanted.ignore_check_ids or ()
+    states = {c.status for c in found.checks if c.check_id not in ignored}
+    if "critical" in states or (wanted.only_passing and states - {"passing"}):
+        return False
+    for pairs, held in (
+        (wanted.node_meta, found.node.meta),
+        (wanted.service_meta, found.service.meta),
+    ):
+        if any((held or {}).get(key) != text for key, text in (pairs or {}).items()):
+            return False
+    tags = {tag.lower() for tag in found.service.tags or ()}
+    for tag in wanted.tags or ():
+        name = tag.lower()
+        if (name[1:] in tags) if name.startswith("!") else (name not in tags):
+            return False
+    return True
+
+
+def _near_node(server: Server, near: str, args: PreparedQueryExecuteRequest) -> str:
+    if near == "_agent":
+        return args.agent_node
+    if near == "_ip":
+        rows = server.state.nodes().value
+        found = [r.record.node for r in rows if r.record.address == args.source_ip]
+        return found[0] if found else ""
+    return near
+
+
+def _sorted(
+    server: Server, near: str, nodes: list[CheckServiceNode]
+) -> list[CheckServiceNode]:
+    """Return the nodes by distance; those without a coordinate are last."""
+    start = _coord(server, near) if near else None
+    if start is None:
+        return nodes
+
+    def distance(found: CheckServiceNode) -> float:
+        coord = _coord(server, found.node.node)
+        return round_trip(start, coord) if coord is not None else math.inf
+
+    nodes = sorted(nodes, key=distance)
+    for at, found in enumerate(nodes[:_NEAREST]):
+        if found.node.node == near:
+            nodes[0], nodes[at] = nodes[at], nodes[0]
+            break
+    return nodes
+
+
+def _coord(server: Server, node: str) -> Coord | None:
+    found = server.state.coordinates(node).value
+    return found[0].coord if found else None
+
+
+READS: dict[str, ReadHandler] = {
+    "PreparedQuery.List": list_queries,
+    "PreparedQuery.Get": get,
+    "PreparedQuery.Explain": explain,
+    "PreparedQuery.Execute": execute,
+}
+WRITES: dict[str, WriteHandler] = {"PreparedQuery.Apply": apply}

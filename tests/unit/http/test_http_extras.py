@@ -1,0 +1,143 @@
+"""Coordinates, the Raft configuration, prepared queries, UI data and page."""
+
+from __future__ import annotations
+
+import json
+
+from http_fakes import FakeCaller, ask, make_face
+
+from pyconsul.http.ui_data import summaries
+from pyconsul.types.coordinates import Coordinate, origin
+from pyconsul.types.messages import Reply, Row
+from pyconsul.types.queries import PreparedQuery, ServiceQuery
+from pyconsul.types.records import CheckServiceNode, HealthCheck, Node, NodeService
+from pyconsul.types.ui import NodeInfo, RaftConfiguration, RaftServer
+
+
+def instance(service_id: str, status: str) -> Row:
+    node = Node(node="n1", datacenter="dc1", meta={"external-source": "k8s"})
+    service = NodeService(id=service_id, service="web", tags=[service_id])
+    checks = [
+        HealthCheck(node="n1", check_id="serfHealth", status="passing"),
+        HealthCheck(node="n1", check_id=service_id, service_id="x", status=status),
+    ]
+    return Row(CheckServiceNode(node=node, service=service, checks=checks))
+
+
+def test_coordinates() -> None:
+    caller = FakeCaller()
+    found = [Coordinate(node="a", coord=origin()), Coordinate(node="a", segment="s")]
+    caller.answers["Coordinate.ListNodes"] = Reply(found, 7)
+    caller.answers["Coordinate.Node"] = Reply([], 7)
+    caller.answers["Coordinate.ListDatacenters"] = Reply([("dc1", found[:1])])
+    caller.answers["Coordinate.Update"] = Reply(True)
+    face = make_face(caller)
+    answer = ask(face, "GET /v1/coordinate/nodes?segment=")
+    assert [one["Segment"] for one in json.loads(answer.body)] == [""]
+    assert b"X-Consul-Index: 7\r\n" in answer.headers
+    assert len(json.loads(ask(face, "GET /v1/coordinate/nodes").body)) == 2
+    unknown = ask(face, "GET /v1/coordinate/node/b")
+    assert (unknown.status, unknown.body) == (404, b"")
+    (area,) = json.loads(ask(face, "GET /v1/coordinate/datacenters").body)
+    assert (area["AreaID"], area["Coordinates"][0]["Coord"]["Error"]) == ("wan", 1.5)
+    body = b'{"Node": "a", "Coord": {"Vec": [1, 0.5], "Height": 2}}'
+    assert ask(face, "PUT /v1/coordinate/update", body).status == 200
+    sent = caller.calls[-1][1]
+    assert (sent.coord.vec, sent.coord.height) == ([1.0, 0.5], 2.0)
+    bad = ask(face, "PUT /v1/coordinate/update", b'{"Coord": {"Vec": ["x"]}}')
+    assert bad.status == 400
+
+
+def test_coordinates_that_are_disabled() -> None:
+    refused = ask(make_face(disable_coordinates=True), "GET /v1/coordinate/nodes")
+    assert (refused.status, refused.body) == (401, b"Coordinate support disabled")
+
+
+def test_raft_configuration() -> None:
+    caller = FakeCaller()
+    server = RaftServer(
+        id="i",
+        node="n1",
+        address="10.0.0.1:8300",
+        leader=True,
+        protocol_version="3",
+        voter=True,
+    )
+    caller.answers["Operator.RaftGetConfiguration"] = Reply(
+        RaftConfiguration(servers=[server], index=4), 1
+    )
+    answer = ask(make_face(caller), "GET /v1/operator/raft/configuration")
+    assert json.loads(answer.body) == {
+        "Servers": [
+            {
+                "ID": "i",
+                "Node": "n1",
+                "Address": "10.0.0.1:8300",
+                "Leader": True,
+                "ProtocolVersion": "3",
+                "Voter": True,
+            }
+        ],
+        "Index": 4,
+    }
+    assert b"X-Consul-Index" not in answer.headers
+
+
+def test_summaries_count_a_nodes_checks_once() -> None:
+    (summary,) = summaries([instance("a", "warning"), instance("b", "critical")])
+    assert summary["Nodes"] == ["n1"]
+    assert summary["Tags"] == ["a", "b"]
+    assert summary["ExternalSources"] == ["k8s"]
+    counts = ("InstanceCount", "ChecksPassing", "ChecksWarning", "ChecksCritical")
+    assert [summary[name] for name in counts] == [2, 1, 1, 1]
+
+
+def test_ui_nodes() -> None:
+    caller = FakeCaller()
+    info = NodeInfo(node="n1", services=[NodeService(id="w", service="web")])
+    caller.answers["Internal.NodeDump"] = Reply([info], 3)
+    caller.answers["Internal.NodeInfo"] = Reply([], 3)
+    face = make_face(caller)
+    (view,) = json.loads(ask(face, "GET /v1/internal/ui/nodes").body)
+    assert (view["Node"], view["Services"][0]["ID"]) == ("n1", "w")
+    assert ask(face, "GET /v1/internal/ui/node/n2").status == 404
+    assert ask(face, "GET /v1/internal/ui/node/").status == 400
+
+
+def test_the_page_escapes_what_it_shows_and_loads_nothing() -> None:
+    caller = FakeCaller()
+    evil = NodeInfo(node="<script>alert(1)</script>", address="a&b")
+    caller.answers["Internal.ServiceDump"] = Reply([instance("a", "critical")])
+    caller.answers["Internal.NodeDump"] = Reply([evil])
+    page = ask(make_face(caller), "GET /ui/dc1/services")
+    assert page.status == 200
+    assert b"<script" not in page.body
+    assert b"&lt;script&gt;" in page.body
+    assert b"a&amp;b" in page.body
+    assert b"critical (1 passing, 0 warning, 1 critical)" in page.body
+    assert b"default-src 'none'" in page.headers
+
+
+def test_queries() -> None:
+    caller = FakeCaller()
+    query = PreparedQuery(id="q", name="web", service=ServiceQuery(service="web"))
+    caller.answers["PreparedQuery.Apply"] = Reply("q")
+    caller.answers["PreparedQuery.Get"] = Reply([], 4)
+    caller.answers["PreparedQuery.List"] = Reply([query], 4)
+    face = make_face(caller)
+    body = b'{"Name": "web", "Service": {"Service": "web", "Tags": ["!a"]}}'
+    assert json.loads(ask(face, "POST /v1/query", body).body) == {"ID": "q"}
+    assert caller.calls[-1][1].query.service.tags == ["!a"]
+    assert ask(face, "PUT /v1/query/id1", body).body == b""
+    assert caller.calls[-1][1].query.id == "id1"
+    bad = ask(face, "POST /v1/query", b'{"name": "x", "snake_case": 1}')
+    assert (bad.status, bad.body[:22]) == (400, b"Request decode failed:")
+    missing = ask(face, "GET /v1/query/id1")
+    assert (missing.status, missing.body) == (404, b"Query not found")
+    (view,) = json.loads(ask(face, "GET /v1/query").body)
+    assert view["Service"]["Failover"] == {"NearestN": 0, "Datacenters": None}
+    refused = ask(face, "DELETE /v1/query/web/execute")
+    assert (refused.status, refused.headers) == (405, b"Allow: OPTIONS,GET\r\n")
+    limit = ask(face, "GET /v1/query/web/execute?limit=x")
+    assert limit.status == 500
+    assert limit.body.startswith(b"Bad limit: ")
