@@ -310,7 +310,9 @@ def main() -> int:
         "--keep", action="store_true", help="keep running until Ctrl-C at the end"
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts background jobs with SIGINT ignored: ask for it anyway.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with Scene() as scene:
             play(scene)

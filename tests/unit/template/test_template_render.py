@@ -125,6 +125,17 @@ def test_the_string_form_carries_tag_datacenter_near_and_status() -> None:
     assert set(views.views) == {Q.service("web", ["v1"], "dc2", "_agent")}
 
 
+def test_keys_may_name_a_datacenter() -> None:
+    views = FakeViews()
+    text = "{{ key('a@dc2') }}{{ key('b@c', dc='dc3') }}{{ ls('p@dc4') }}"
+    template(views, text).render()
+    assert set(views.views) == {
+        Q.kv_key("a", "dc2"),
+        Q.kv_key("b@c", "dc3"),
+        Q.kv_prefix("p/", "dc4"),
+    }
+
+
 def test_pending_data_absorbs_every_operation() -> None:
     text = (
         "{{ service('web')[0].Checks[1].x + 3 * 2 - 1 }}{{ key('a') | parseInt }}"

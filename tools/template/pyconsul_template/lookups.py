@@ -174,11 +174,10 @@ class Lookups:
         return self.tree(prefix, dc=dc, safe=True)
 
     def _pairs(self, prefix: str, dc: str, *, raw: bool, safe: bool) -> Any:
-        found = self._parsed("prefix", _KEY, prefix)
-        folder = found["name"] or ""
+        folder, dc = self._located("prefix", prefix, dc)
         if folder and not raw and not folder.endswith("/"):
             folder += "/"
-        query = self._queries.kv_prefix(folder, dc or found["dc"] or "")
+        query = self._queries.kv_prefix(folder, dc)
         entry = self._source.entry(query)
         pairs = self._read(entry, relative_to(len(folder)))
         if pairs is PENDING or pairs or not safe:
@@ -304,11 +303,17 @@ class Lookups:
     # Recording
 
     def _key_entry(self, path: str, dc: str) -> Entry:
-        found = self._parsed("key", _KEY, path)
-        if not found["name"]:
+        name, dc = self._located("key", path, dc)
+        if not name:
             raise BadLookupError("key: the name is empty")
-        query = self._queries.kv_key(found["name"], dc or found["dc"] or "")
-        return self._source.entry(query)
+        return self._source.entry(self._queries.kv_key(name, dc))
+
+    def _located(self, what: str, path: str, dc: str) -> tuple[str, str]:
+        """Return name and datacenter; with the keyword, ``@`` is part of the name."""
+        if dc:
+            return path.removeprefix("/"), dc
+        found = self._parsed(what, _KEY, path)
+        return found["name"] or "", found["dc"] or ""
 
     def _parsed(
         self, what: str, pattern: re.Pattern[str], text: str
