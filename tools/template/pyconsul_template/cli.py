@@ -20,7 +20,6 @@ from typing import Any
 from pyconsul_client.client import Client
 from pyconsul_client.errors import ClientError, FlagError, HelpRequested
 from pyconsul_client.goflags import FlagSet
-from pyconsul_client.transport import HttpTransport
 from pyconsul_client.view import Rules, Views
 from pyconsul_template.config import (
     ConfigError,
@@ -30,6 +29,7 @@ from pyconsul_template.config import (
     parse_template_flag,
     settle,
 )
+from pyconsul_template.patience import PatientTransport
 from pyconsul_template.render import Template, TemplateError
 from pyconsul_template.runner import RunError, Runner, print_to_stdout
 from pyconsul_template.source import NoData, Source
@@ -222,7 +222,7 @@ async def _reloaded(hang_up: asyncio.Event, load: Callable[[], Settings]) -> Set
 async def _run_once_configured(settings: Settings) -> int:
     # One render needs no long polls: without lanes the views fetch, and poll for
     # what is missing.
-    lanes = {"max_lanes": 0} if settings.once else {}
+    transport = PatientTransport(settings.consul, 0 if settings.once else None)
     rules = Rules(
         poll_interval=ONCE_POLL_S if settings.once else POLL_S,
         wait=settings.query_wait_s,
@@ -231,12 +231,9 @@ async def _run_once_configured(settings: Settings) -> int:
         backoff_base=settings.backoff_s,
         backoff_cap=settings.backoff_max_s,
     )
-    runner = Runner(settings, print_to_stdout)
+    runner = Runner(settings, print_to_stdout, transport.begin)
     async with (
-        Client(
-            options=settings.consul,
-            transport=HttpTransport(settings.consul, **lanes),
-        ) as client,
+        Client(options=settings.consul, transport=transport) as client,
         Views(client, runner.changed, rules=rules) as views,
     ):
         # Caught here: the views' task group would wrap it in a group.

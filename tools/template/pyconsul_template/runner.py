@@ -78,7 +78,14 @@ class _Due:
 class Runner:
     """Keeps the files of ``settings`` up to date until cancelled."""
 
-    def __init__(self, settings: Settings, print_dry: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        print_dry: Callable[[str], None],
+        on_fetched: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare nothing yet; ``on_fetched`` is told when all data came once."""
+        self._on_fetched = on_fetched
         self._settings = settings
         self._print_dry = print_dry
         self._wake = anyio.Event()
@@ -131,6 +138,8 @@ class Runner:
             if self._settings.once and self._engine.all_rendered():
                 return
             self._give_up_on_missing()
+            if self._engine.all_fetched():
+                self._on_fetched()
             delay = self._next_timer() - anyio.current_time()
             if delay > 0:
                 with anyio.move_on_after(delay):
