@@ -232,6 +232,11 @@ class Lifecycle:
         add_agent_routes(routes, agent)
         http = HttpServer(caller, routes, options)
         self._closing.push_async_callback(http.stop)
+        driver = self._driver
+        if driver is not None:
+            http.face.leads = lambda: driver.is_leader
+            # Kept answers hold while this server leads, whatever the cells say.
+            driver.on_leader_change.append(lambda _: http.face.forget())
         if config.ports.http <= 0:
             return
         for address in config.http_addrs:
@@ -279,6 +284,8 @@ class Lifecycle:
             with _listening("udp", host, config.ports.dns):
                 await server.start(host, config.ports.dns)
             self._closing.push_async_callback(server.stop)
+            if self._driver is not None:
+                self._driver.on_leader_change.append(lambda _, s=server: s.hot.clear())
             log.info("Started DNS server: address=%s:%d", address, config.ports.dns)
 
     # -- orders --------------------------------------------------------------------
