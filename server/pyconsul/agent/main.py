@@ -86,8 +86,8 @@ def _run(config: AgentConfig, load_config: Callable[[], AgentConfig]) -> int:
         gc.collect()
         gc.freeze()
         # Waiters and connections are long-lived and mostly free of cycles: with
-        # the default thresholds passes over them cost more than the work itself
-        # (10,000 blocked queries: half of the time).
+        # the default thresholds passes over them dominate a profile of
+        # 10,000 blocked queries.
         gc.set_threshold(*GC_THRESHOLDS)
         return await life.run()
 
