@@ -1,0 +1,1 @@
+"""yamux, pure: many streams on one connection (``wire-rpc.md`` section 3)."""
