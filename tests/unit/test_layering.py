@@ -17,6 +17,9 @@ FLOORS = {
     "acl": 1,
     "config": 1,
     "raft": 1,
+    "gossip": 1,
+    "yamux": 1,
+    "serf": 1.5,  # on top of gossip
     "state": 2,
     "endpoints": 3,
     "net": 4,
