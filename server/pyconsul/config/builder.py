@@ -23,6 +23,7 @@ from pyconsul.config.flags import ParsedFlags
 from pyconsul.config.model import (
     AgentConfig,
     DnsConfig,
+    Gossip,
     HttpConfig,
     Limits,
     Performance,
@@ -37,6 +38,12 @@ _DATACENTER = re.compile(r"[a-z0-9_-]+")
 _NODE_NAME = re.compile(r"[A-Za-z0-9-]+")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+_DEV_GOSSIP = {
+    "gossip_interval": "100ms",
+    "probe_interval": "100ms",
+    "probe_timeout": "100ms",
+    "suspicion_mult": 3,
+}
 _DEV: Mapping[str, Any] = {
     "bind_addr": "127.0.0.1",
     "server": True,
@@ -45,6 +52,8 @@ _DEV: Mapping[str, Any] = {
     "disable_keyring_file": True,
     "ports": {"grpc": 8502},
     "performance": {"raft_multiplier": 1},
+    "gossip_lan": dict(_DEV_GOSSIP),
+    "gossip_wan": dict(_DEV_GOSSIP),
 }
 
 
@@ -95,6 +104,8 @@ class _Builder:
         limits |= {f"request_limits_{key}": value for key, value in requests.items()}
         dns = self._dns()
         performance = self._section(Performance, "performance")
+        lan = self._section(Gossip, "gossip_lan")
+        wan = self._section(Gossip, "gossip_wan")
         http = self._section(HttpConfig, "http_config")
         plain = self._section(AgentConfig, "")
         server = bool(raw.get("server", False))
@@ -128,6 +139,8 @@ class _Builder:
             "dns": DnsConfig(**dns),
             "http": HttpConfig(**http),
             "performance": Performance(**performance),
+            "gossip_lan": Gossip(**lan),
+            "gossip_wan": Gossip(**wan),
             "log_level": str(raw.get("log_level", "INFO")).upper(),
             "leave_on_terminate": raw.get("leave_on_terminate", not server),
             "skip_leave_on_interrupt": raw.get("skip_leave_on_interrupt", server),
@@ -217,6 +230,11 @@ class _Builder:
         else:
             advertise = bind
         wan = raw.get("advertise_addr_wan") or advertise
+        serf = {
+            name: _one_ip(str(raw[name]), name)
+            for name in ("serf_lan", "serf_wan")
+            if raw.get(name)
+        }
         for name, value in (("", advertise), ("WAN ", wan)):
             if value in ("0.0.0.0", "::", "[::]"):
                 raise ConfigError(
@@ -235,7 +253,7 @@ class _Builder:
             "wan": wan,
             f"wan_{wan_family}": wan,
         }
-        return {
+        return serf | {
             "bind_addr": bind,
             "advertise_addr": advertise,
             "advertise_addr_wan": wan,

@@ -94,6 +94,18 @@ class Performance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gossip:
+    """``gossip_lan`` and ``gossip_wan``; 0 is the pool's own default."""
+
+    gossip_nodes: int = 0
+    gossip_interval: int = 0
+    probe_interval: int = 0
+    probe_timeout: int = 0
+    suspicion_mult: int = 0
+    retransmit_mult: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """Everything an agent needs to start."""
 
@@ -144,6 +156,20 @@ class AgentConfig:
     retry_interval: int = 30 * SECOND
     retry_max: int = 0
     start_join: tuple[str, ...] = ()
+    retry_interval_wan: int = 30 * SECOND
+    retry_max_wan: int = 0
+    start_join_wan: tuple[str, ...] = ()
+    serf_lan: str = ""
+    """Where the LAN pool listens; empty: ``bind_addr``."""
+    serf_wan: str = ""
+    gossip_lan: Gossip = Gossip()
+    gossip_wan: Gossip = Gossip()
+    reconnect_timeout: int = 72 * 60 * MINUTE
+    reconnect_timeout_wan: int = 72 * 60 * MINUTE
+    advertise_reconnect_timeout: int = 0
+    encrypt_verify_incoming: bool = True
+    encrypt_verify_outgoing: bool = True
+    disable_keyring_file: bool = False
     encrypt: str = ""
     segment: str = ""
     enable_debug: bool = False
