@@ -89,6 +89,10 @@ class Catalog:
         row = entry.checks.get(check_id) if entry is not None else None
         return row.record if row is not None else None
 
+    def serf_nodes(self) -> list[Node]:
+        """Return the nodes that have a ``serfHealth``."""
+        return [e.node for e in self.nodes.values() if SERF_CHECK in e.checks]
+
     # -- commands --------------------------------------------------------
 
     def register(self, index: int, request: RegisterRequest) -> None:

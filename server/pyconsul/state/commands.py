@@ -29,6 +29,7 @@ from pyconsul.types.messages import (
     TombstoneRequest,
     TxnRequest,
 )
+from pyconsul.types.operations import AutopilotSetConfigRequest
 from pyconsul.types.queries import PreparedQueryRequest
 from pyconsul.types.records import DirEntry
 
@@ -40,6 +41,7 @@ TOMBSTONE = 5
 COORDINATES = 6
 PREPARED_QUERY = 7
 TXN = 8
+AUTOPILOT = 9
 
 IGNORE_UNKNOWN = 128
 """Flag of the type byte: a server that does not know the type skips it."""
@@ -134,6 +136,11 @@ def encode_prepared_query(request: PreparedQueryRequest) -> bytes:
 def encode_txn(request: TxnRequest) -> bytes:
     """Return the command of a transaction."""
     return _command(TXN, encode(request))
+
+
+def encode_autopilot(request: AutopilotSetConfigRequest) -> bytes:
+    """Return the command that writes autopilot's settings."""
+    return _command(AUTOPILOT, encode(request))
 
 
 def encode_coordinates(batch: Iterable[Coordinate]) -> bytes:

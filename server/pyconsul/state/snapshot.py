@@ -13,7 +13,12 @@ from typing import Any, cast
 import msgspec
 
 from pyconsul.state.catalog import CONNECT
-from pyconsul.state.commands import PREPARED_QUERY, decode_coordinates, dir_entry
+from pyconsul.state.commands import (
+    AUTOPILOT,
+    PREPARED_QUERY,
+    decode_coordinates,
+    dir_entry,
+)
 from pyconsul.state.config_entries import (
     CONFIG_ENTRY,
     GATEWAYS,
@@ -33,6 +38,7 @@ from pyconsul.types.gomsgpack import (
     unpack_stream,
 )
 from pyconsul.types.messages import Row
+from pyconsul.types.operations import AutopilotConfig
 from pyconsul.types.queries import PreparedQuery
 from pyconsul.types.records import DirEntry, HealthCheck, Node, NodeService, Session
 
@@ -40,7 +46,7 @@ REGISTER, KVS, SESSION, TOMBSTONE = 0, 2, 3, 5
 COORDINATES, INDEX, CHUNKING = 6, 16, 29
 _FIRST_UNKNOWN = 32  # 1.11 and later: a reader of this level skips them
 _BEFORE_KV = (17, 19, 23, 25, 27, 4)
-_AFTER_QUERIES = (9, 12, 13, 14, 15)
+_AFTER_AUTOPILOT = (12, 13, 14, 15)
 _AFTER_CONFIG = (30, 31, 11)
 
 _SLICE = 1000  # records of a chunk
@@ -51,6 +57,7 @@ class Snapshot:
     """A point-in-time view; making it copies tables, not records."""
 
     __slots__ = (
+        "_autopilot",
         "_config",
         "_coordinates",
         "_indexes",
@@ -76,6 +83,7 @@ class Snapshot:
             )
             for entry in catalog.nodes.values()
         ]
+        self._autopilot = tables.autopilot.config
         self._coordinates = tables.coordinates.all()
         self._sessions = list(tables.sessions.rows.values())
         config: dict[tuple[str, str], Row] = tables.config.rows
@@ -118,7 +126,9 @@ class Snapshot:
             yield _record(TOMBSTONE, _entry_plain(stone))
         for query in self._queries:
             yield _record(PREPARED_QUERY, to_plain(query))
-        yield from self._raw_records(*_AFTER_QUERIES)
+        if self._autopilot is not None:
+            yield _record(AUTOPILOT, to_plain(self._autopilot))
+        yield from self._raw_records(*_AFTER_AUTOPILOT)
         for entry in self._config:
             body = record_body(ConfigEntryRequest(op="", entry=entry))
             yield bytes((CONFIG_ENTRY,)) + body
@@ -239,6 +249,9 @@ class _Loader:
             query = self._dated(from_plain(body, PreparedQuery))
             self._tables.queries.load(query)
             self._saw(QUERIES, query.modify_index)
+        elif number == AUTOPILOT:
+            config = self._dated(from_plain(body, AutopilotConfig))
+            self._tables.autopilot.config = config
         elif number == INDEX:
             self._index(_map(body))
         elif number < _FIRST_UNKNOWN and number != CHUNKING:

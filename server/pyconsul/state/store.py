@@ -25,6 +25,7 @@ from pyconsul.types.messages import (
     TxnRequest,
     TxnResponse,
 )
+from pyconsul.types.operations import AutopilotConfig, AutopilotSetConfigRequest
 from pyconsul.types.queries import PreparedQuery, PreparedQueryRequest
 from pyconsul.types.records import HealthCheck, Node, NodeService, Session
 
@@ -49,6 +50,7 @@ class StateStore:
             commands.COORDINATES: self._coordinates,
             commands.PREPARED_QUERY: self._prepared_query,
             commands.TXN: self._transaction,
+            commands.AUTOPILOT: self._autopilot,
             CONFIG_ENTRY: self._config_entry,
         }
 
@@ -154,6 +156,10 @@ class StateStore:
         request = decode(body, PreparedQueryRequest)
         self._journal.begin()
         return self._tables.queries.apply(index, request)
+
+    def _autopilot(self, index: int, body: memoryview) -> object:
+        request = decode(body, AutopilotSetConfigRequest)
+        return self._tables.autopilot.apply(index, request)
 
     def _transaction(self, index: int, body: memoryview) -> object:
         request = decode(body, TxnRequest)
@@ -276,6 +282,10 @@ class StateStore:
         """Return the query an id or a name leads to, templates rendered."""
         return self._tables.queries.resolve(wanted)
 
+    def autopilot_config(self) -> Read:
+        """``AutopilotConfig``, ``None`` before a leader has written the first."""
+        return self._tables.autopilot.read()
+
     def session_get(self, session_id: str) -> Read:
         """``list[Session]`` of none or one; ``ConsulError`` for a malformed id."""
         return self._session_table.get(session_id)
@@ -305,6 +315,14 @@ class StateStore:
     def get_check(self, node: str, check_id: str) -> HealthCheck | None:
         """Return a check of a node."""
         return self._catalog.get_check(node, check_id)
+
+    def get_autopilot_config(self) -> AutopilotConfig | None:
+        """Return autopilot's settings."""
+        return self._tables.autopilot.config
+
+    def serf_nodes(self) -> list[Node]:
+        """Return the nodes that gossip speaks for: those with ``serfHealth``."""
+        return self._catalog.serf_nodes()
 
     def get_session(self, session_id: str) -> Session | None:
         """Return a session."""

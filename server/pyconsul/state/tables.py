@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyconsul.state.autopilot import AutopilotTable
 from pyconsul.state.catalog import Catalog
 from pyconsul.state.catalog_reads import CatalogReads
 from pyconsul.state.config_entries import ConfigEntryTable
@@ -23,6 +24,7 @@ class Tables:
     """
 
     __slots__ = (
+        "autopilot",
         "catalog",
         "config",
         "coordinates",
@@ -46,6 +48,7 @@ class Tables:
         self.catalog.sessions = self.sessions
         self.coordinates = CoordinateTable(self.journal, self.catalog.has_node)
         self.catalog.coordinates = self.coordinates
+        self.autopilot = AutopilotTable(self.journal)
         self.txn = Transactions(self.kv, self.catalog, self.sessions)
         self.raw: dict[int, list[bytes]] = {}
 
