@@ -1,0 +1,217 @@
+"""A cluster of real processes under faults, watched by clients all the while.
+
+In each test clients set, cas and get a few keys and take a lock through every
+node while something breaks. Afterwards: the histories are linearizable (so no
+acknowledged write is lost and no read was stale), a lock had one holder at a
+time, and the cluster serves again by itself. Longer runs:
+``PYCONSUL_LEADER_KILLS=30``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import Cluster, Namespaces, Node, running
+from linearizability import check
+from workload import KvClient, LockClient, histories, unknown
+
+LEADER_KILLS = int(os.environ.get("PYCONSUL_LEADER_KILLS", "3"))
+KEYS = [f"chaos/{number}" for number in range(6)]
+# Dead servers come back here, so that they must keep their places.
+STAY = {"autopilot": {"cleanup_dead_servers": False}}
+
+needs_namespaces = pytest.mark.skipif(
+    not Namespaces.possible(), reason="may not make network namespaces"
+)
+
+
+class Load:
+    """Clients of every node, and what is asked of them at the end."""
+
+    def __init__(self, cluster: Cluster, nodes: list[Node]) -> None:
+        self.cluster = cluster
+        self.seed = random.SystemRandom().getrandbits(32)
+        self.kv = [
+            KvClient(node, f"{node.name}{letter}", KEYS, self.seed + at)
+            for at, (node, letter) in enumerate(
+                (node, letter) for node in nodes for letter in "ab"
+            )
+        ]
+        self.locks = [
+            LockClient(node, f"lock-{node.name}", "chaos/lock", self.seed + at)
+            for at, node in enumerate(nodes)
+        ]
+
+    def start(self) -> None:
+        for client in (*self.kv, *self.locks):
+            client.start()
+
+    def writes(self) -> int:
+        """Operations that succeeded so far."""
+        return sum(client.done for client in self.kv)
+
+    def resumes(self, nodes: list[Node], seconds: float) -> float:
+        """Wait until each of ``nodes`` takes a write; return how long it took."""
+        begun = time.monotonic()
+        for node in nodes:
+            while True:
+                with contextlib.suppress(Exception):
+                    status, _, _ = node.request(
+                        "PUT", f"/v1/kv/probe/{node.name}", b"x", timeout=5
+                    )
+                    if status == 200:
+                        break
+                assert time.monotonic() - begun < seconds, f"{node.name} is stuck"
+                time.sleep(0.02)
+        return time.monotonic() - begun
+
+    def judge(self, minimum: int) -> None:
+        """Stop, read everything once more, and check it all."""
+        history = histories([*self.kv, *self.locks])
+        reader = KvClient(self.kv[0].node, "final", KEYS, 1)
+        for key in KEYS:
+            reader._get(key, "&consistent")  # pyright: ignore[reportPrivateUsage]
+        history += reader.history
+        assert len(reader.history) == len(KEYS)
+        done = self.writes()
+        print(f"seed {self.seed}: {done} done, {unknown(history)} unknown")
+        assert done > minimum, f"only {done} operations succeeded"
+        assert sum(client.held for client in self.locks) > 0
+        verdict = check(history)
+        assert verdict.ok, f"seed {self.seed}: {verdict}"
+
+
+@contextlib.contextmanager
+def under_load(cluster: Cluster, minimum: int = 50) -> Generator[Load]:
+    """Run clients of all nodes during the block, then judge."""
+    load = Load(cluster, cluster.nodes)
+    load.start()
+    yield load
+    load.judge(minimum)
+
+
+def test_rolling_restart(tmp_path: Path) -> None:
+    with running(tmp_path, 3, 1, settings=STAY) as cluster, under_load(cluster) as load:
+        for server in cluster.servers:
+            server.signal(signal.SIGTERM)
+            assert server.process is not None
+            server.process.wait(30)
+            server.start()
+            cluster.settle()
+            load.resumes(cluster.nodes, 20)
+
+
+@pytest.mark.timeout(60 + 30 * LEADER_KILLS)
+def test_the_leader_is_killed_again_and_again(tmp_path: Path) -> None:
+    with running(tmp_path, 3, 1, settings=STAY) as cluster, under_load(cluster) as load:
+        times: list[float] = []
+        for _ in range(LEADER_KILLS):
+            leader = cluster.leader()
+            leader.kill()
+            others = [node for node in cluster.nodes if node is not leader]
+            times.append(load.resumes(others, 15))
+            leader.start()
+            cluster.settle()
+        print("writes again after", " ".join(f"{one:.2f}" for one in times), "s")
+
+
+def test_the_leader_is_paused(tmp_path: Path) -> None:
+    with running(tmp_path, 3, 1, settings=STAY) as cluster, under_load(cluster) as load:
+        old = cluster.leader()
+        old.signal(signal.SIGSTOP)
+        others = [node for node in cluster.servers if node is not old]
+        load.resumes(others, 15)
+        time.sleep(2)
+        old.signal(signal.SIGCONT)
+        load.resumes(cluster.nodes, 15)
+
+
+def test_a_power_cut_of_all(tmp_path: Path) -> None:
+    with running(tmp_path, 3, 1, settings=STAY) as cluster, under_load(cluster) as load:
+        time.sleep(1)
+        for node in cluster.nodes:
+            node.signal(signal.SIGKILL)
+        for node in cluster.nodes:
+            node.kill()
+        for node in cluster.nodes:
+            node.start()
+        cluster.settle()
+        load.resumes(cluster.nodes, 20)
+        time.sleep(1)
+
+
+def test_a_server_is_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "autopilot": {"server_stabilization_time": "1s"},
+        "raft_snapshot_threshold": 200,
+        "raft_snapshot_interval": "1s",
+        "raft_trailing_logs": 50,
+    }
+    with running(tmp_path, 3, 1, settings=settings) as cluster:
+        with under_load(cluster, 100) as load:
+            time.sleep(1)
+            victim = next(s for s in cluster.servers if s is not cluster.leader())
+            victim.kill()
+            victim.wipe()
+            fresh = cluster.add_server("s9")
+            fresh.start()
+            survivors = [n for n in cluster.nodes if n not in (victim, fresh)]
+            load.resumes([*survivors, fresh], 30)
+            cluster.wait_voters(3)
+            peers = cluster.leader().get("/v1/operator/raft/configuration")["Servers"]
+            assert fresh.name in {peer["Node"] for peer in peers}
+        # The newcomer has everything: its own state says so.
+        leader = cluster.leader()
+        wanted = leader.get("/v1/kv/chaos/?recurse")
+        fresh.eventually("/v1/kv/chaos/?recurse&stale", lambda found: found == wanted)
+
+
+@needs_namespaces
+def test_a_partition_isolates_the_leader(tmp_path: Path) -> None:
+    network = Namespaces()
+    with (
+        running(tmp_path, 3, 1, network=network, settings=STAY) as cluster,
+        under_load(cluster) as load,
+    ):
+        old = cluster.leader()
+        network.isolate(old, cluster.nodes)
+        others = [node for node in cluster.nodes if node is not old]
+        load.resumes(others, 15)
+        new = cluster.leader(among=[s for s in cluster.servers if s is not old])
+        assert new is not old
+        # Cut off, it must answer neither a write nor a default read.
+        status, _, _ = old.request("GET", "/v1/kv/chaos/0", timeout=15)
+        assert status == 500
+        status, _, headers = old.request("GET", "/v1/kv/chaos/0?stale", timeout=5)
+        assert status in (200, 404)
+        assert headers["x-consul-knownleader"] == "false"
+        network.rejoin(old, cluster.nodes)
+        load.resumes(cluster.nodes, 20)
+        cluster.settle()
+
+
+@needs_namespaces
+def test_packets_get_lost_one_way(tmp_path: Path) -> None:
+    network = Namespaces()
+    with (
+        running(tmp_path, 3, 1, network=network, settings=STAY) as cluster,
+        under_load(cluster) as load,
+    ):
+        for _ in range(3):
+            leader = cluster.leader()
+            follower = next(s for s in cluster.servers if s is not leader)
+            for source, target in ((leader, follower), (follower, leader)):
+                network.cut(source, target)
+                time.sleep(1.5)
+                load.resumes([s for s in cluster.servers if s is not follower], 15)
+                network.heal(source, target)
+        load.resumes(cluster.nodes, 20)
+        cluster.settle()
