@@ -18,6 +18,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 CASES = HERE / "conformance" / "cases"
 NEWER = ROOT.parent / "shared" / "conformance" / "cases"
+PORTS = (
+    " -http-port={http} -dns-port={dns} -serf-lan-port={serf}"
+    " -serf-wan-port={serf_wan} -server-port={server} -grpc-port={grpc}"
+)
 START = (
     f"{Path(sys.executable).parent / 'pyconsul'} agent -dev -http-port={{http}}"
     " -dns-port={dns} -serf-lan-port={serf} -serf-wan-port={serf_wan}"
@@ -62,7 +66,12 @@ def differing(folder: Path, than: Path) -> list[Path]:
 
 def run(folder: Path, names: list[str], options: argparse.Namespace) -> int:
     """Run the kit on some cases; its exit status."""
-    command = [sys.executable, str(HERE / "conformance" / "run.py"), "--start", START]
+    start = START
+    if options.agent:
+        start = f"{sys.executable} {HERE / 'conformance_cluster.py'} {options.agent}"
+        start += PORTS
+    command = [sys.executable, str(HERE / "conformance" / "run.py"), "--start", start]
+    command += ["--cli", str(Path(sys.executable).parent / "pyconsul")]
     command += ["--cases", str(folder), "--jobs", str(options.jobs)]
     for name in names:
         command += ["--only", name]
@@ -75,6 +84,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=4, help="cases at the same time")
     parser.add_argument("--newer", type=Path, default=NEWER, metavar="DIR")
     parser.add_argument("--area", action="append", help="only this area; repeatable")
+    parser.add_argument(
+        "--agent",
+        choices=("follower", "client"),
+        help="against such an agent of three servers",
+    )
     options = parser.parse_args()
     listing = (HERE / "conformance_areas.txt").read_text(encoding="utf-8")
     areas, left_out = selected(listing)
