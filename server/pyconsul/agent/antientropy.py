@@ -1,14 +1,16 @@
 """The shell around ``local.py``: when to push, when to compare with the servers.
 
 Edge: any change is pushed at once. Time: a full comparison every minute and a
-random part of another. After a failed full sync it is tried again after
-fifteen seconds and a random part of fifteen.
+random part of another; the random part grows with the pool, so that servers see
+a steady trickle. After a failed full sync it is tried again after fifteen
+seconds and a random part of fifteen, or soon after a server came up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -21,9 +23,18 @@ from pyconsul.types.records import HealthCheck, NodeService, NodeServices
 FULL_SYNC_S = 60.0
 RETRY_S = 15.0
 SERVER_UP_S = 3.0
+SCALE_FROM = 128
+"""Members up to which nothing is stretched."""
 MAX_STALENESS_NS = 2_000_000_000
 
 log = logging.getLogger("agent")
+
+
+def scale(members: int) -> int:
+    """Return the factor of the random parts (``agent-behaviour.md`` 1)."""
+    if members <= SCALE_FROM:
+        return 1
+    return math.ceil(math.log2(members) - math.log2(SCALE_FROM)) + 1
 
 
 async def answer(caller: Caller, method: str, args: Any) -> Reply:
@@ -48,6 +59,9 @@ class AntiEntropy:
         self._clock = clock
         self._edge = asyncio.Event()
         self._full_wanted = False
+        self._server_up_at: float | None = None
+        self.members: Callable[[], int] = lambda: 1
+        """How many members the LAN pool has."""
         self._pushing = asyncio.Lock()
         self._paused = 0
 
@@ -55,10 +69,18 @@ class AntiEntropy:
         """Push what has changed, soon."""
         self._edge.set()
 
-    def server_up(self) -> None:
-        """A server can be reached: compare with it."""
+    def leads(self) -> None:
+        """This very server leads now: compare at once."""
         self._full_wanted = True
         self._edge.set()
+
+    def server_up(self) -> None:
+        """Compare soon with a server that came up; the more members, the later."""
+        if self._server_up_at is None:
+            members = self.members()
+            spread = SERVER_UP_S * min(1.0, members / SCALE_FROM) * scale(members)
+            self._server_up_at = self._clock() + self._random.random() * spread
+            self._edge.set()
 
     def pause(self) -> None:
         """Hold back while several changes are made; calls nest."""
@@ -78,6 +100,8 @@ class AntiEntropy:
             deferred = self._local.next_deferred()
             now = self._clock()
             until = due if deferred is None else min(due, deferred)
+            if self._server_up_at is not None:
+                until = min(until, self._server_up_at)
             try:
                 async with asyncio.timeout(max(0.0, until - now)):
                     await self._edge.wait()
@@ -88,6 +112,9 @@ class AntiEntropy:
                 continue
             now = self._clock()
             self._local.release_deferred(now)
+            if self._server_up_at is not None and now >= self._server_up_at:
+                self._server_up_at = None
+                self._full_wanted = True
             if self._full_wanted or now >= due:
                 self._full_wanted = False
                 ok = await self._full()
@@ -97,7 +124,8 @@ class AntiEntropy:
 
     def _next_full(self, ok: bool) -> float:
         base = FULL_SYNC_S if ok else RETRY_S
-        return self._clock() + base + self._random.random() * base
+        spread = base * scale(self.members())
+        return self._clock() + base + self._random.random() * spread
 
     async def _full(self) -> bool:
         try:

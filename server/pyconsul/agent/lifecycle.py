@@ -147,7 +147,7 @@ class Lifecycle:
         def changed(leads: bool) -> None:
             if leads:
                 log.info("New leader elected: payload=%s", self._config.node_name)
-                agent.sync.server_up()
+                agent.sync.leads()
 
         self._driver.on_leader_change.append(changed)
         if self._driver.is_leader:

@@ -17,6 +17,7 @@ from random import Random
 from msgspec.structs import replace
 
 from pyconsul.types.messages import DeregisterRequest, RegisterRequest
+from pyconsul.types.proxies import CONNECT, PROXY, same_block
 from pyconsul.types.records import HealthCheck, Node, NodeService
 
 CONSUL_SERVICE_ID = "consul"
@@ -433,7 +434,12 @@ def replace_entry(entry: ServiceEntry) -> ServiceEntry:
 
 
 def _same_service(entry: ServiceEntry, other: NodeService) -> bool:
-    return _bare_service(entry.service) == _bare_service(other)
+    ours = entry.service
+    return (
+        _bare_service(ours) == _bare_service(other)
+        and same_block(PROXY, ours.proxy, other.proxy)
+        and same_block(CONNECT, ours.connect, other.connect)
+    )
 
 
 def _bare_service(service: NodeService) -> NodeService:
@@ -445,8 +451,8 @@ def _bare_service(service: NodeService) -> NodeService:
         tags=service.tags or None,
         meta=service.meta or None,
         tagged_addresses=service.tagged_addresses or None,
-        proxy=service.proxy or None,
-        connect=service.connect or None,
+        proxy=None,
+        connect=None,
     )
 
 
