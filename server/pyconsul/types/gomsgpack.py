@@ -18,9 +18,17 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 import msgpack as _untyped  # pyright: ignore[reportMissingTypeStubs]
 import msgspec
 
+from pyconsul.types.config_entries import Field
 from pyconsul.types.errors import BadRequestError
 from pyconsul.types.messages import RegisterRequest, TxnOp
-from pyconsul.types.records import NodeService, Session
+from pyconsul.types.proxies import (
+    CONNECT,
+    PROXY,
+    BlockError,
+    complete_block,
+    reduce_block,
+)
+from pyconsul.types.records import HealthCheckDefinition, NodeService, Session
 
 msgpack: Any = _untyped  # it has no type stubs
 
@@ -28,20 +36,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 Plain = dict[str, Any]
 _Convert = Callable[[Any], Any]
 
-ZERO_PROXY: Plain = {
-    "Config": None,
-    "DestinationServiceID": "",
-    "DestinationServiceName": "",
-    "Expose": {"Checks": False, "Paths": None},
-    "LocalServiceAddress": "",
-    "LocalServicePort": 0,
-    "LocalServiceSocketPath": "",
-    "MeshGateway": {"Mode": ""},
-    "Mode": "",
-    "TransparentProxy": {"DialedDirectly": False, "OutboundListenerPort": 0},
-    "Upstreams": None,
-}
-ZERO_CONNECT: Plain = {"Native": False, "SidecarService": None}
+ZERO_PROXY: Plain = complete_block(PROXY, {})
+ZERO_CONNECT: Plain = complete_block(CONNECT, {})
 
 # What Go writes and our records do not hold.
 _EXTRA: dict[type, Plain] = {
@@ -49,15 +45,37 @@ _EXTRA: dict[type, Plain] = {
     TxnOp: {"Intention": None},
     Session: {"Checks": None},
 }
-# Structures that Go holds by value: what a ``None`` of ours is there.
-_ZEROS: dict[tuple[type, str], Plain] = {
-    (NodeService, "Proxy"): ZERO_PROXY,
-    (NodeService, "Connect"): ZERO_CONNECT,
+# Structures that Go holds by value, and we as a map or ``None``.
+_BLOCKS: dict[tuple[type, str], tuple[tuple[Field, ...], Plain]] = {
+    (NodeService, "Proxy"): (PROXY, ZERO_PROXY),
+    (NodeService, "Connect"): (CONNECT, ZERO_CONNECT),
 }
+_UNSIGNED = frozenset(
+    (
+        "CreateIndex",
+        "Flags",
+        "Index",
+        "LTime",
+        "LastIndex",
+        "LastTerm",
+        "LockIndex",
+        "MaxTrailingLogs",
+        "MinQueryIndex",
+        "MinQuorum",
+        "ModifyIndex",
+        "OutputMaxSize",
+        "ReapIndex",
+        "RelayFactor",
+    )
+)
+"""Fields that Go holds unsigned; all other integers are signed."""
 
 
 class MsgpackError(BadRequestError):
     """The bytes are not msgpack, or not of the wanted structure."""
+
+
+_PREFIX = "msgpack decode error: "
 
 
 def pack(value: Any, *, single_floats: bool = False) -> bytes:
@@ -79,7 +97,7 @@ def unpack(data: bytes | memoryview) -> Any:
         return _unpackb(
             data, raw=False, unicode_errors="surrogateescape", strict_map_key=False
         )
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise MsgpackError(f"msgpack decode error: {error}") from error
 
 
@@ -107,7 +125,7 @@ def unpack_stream(chunks: Iterable[bytes], limit: int) -> Iterator[Any]:
                 fed += len(piece)
                 unpacker.feed(piece)
                 yield from cast(Iterator[Any], unpacker)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise MsgpackError(f"msgpack decode error: {error}") from error
     if unpacker.tell() != fed:
         raise MsgpackError("msgpack decode error: unexpected end of data")
@@ -164,19 +182,21 @@ def _make_writer(kind: type) -> Callable[[Any], Plain]:
             continue  # ours, not on the wire
         if field.default_factory is not msgspec.NODEFAULT:
             slices.add(field.encode_name)
-        zero = _ZEROS.get((kind, field.encode_name))
-        fields.append((field.encode_name, field.name, zero))
+        block = _BLOCKS.get((kind, field.encode_name))
+        fields.append((field.encode_name, field.name, block))
     fields.sort(key=lambda field: field[0])
 
     def write(value: Any) -> Plain:
         plain: Plain = {}
-        for wire, name, zero in fields:
+        for wire, name, block in fields:
             if name is None:
-                plain[wire] = zero
+                plain[wire] = block
                 continue
             held = getattr(value, name)
-            if held is None:
-                held = zero
+            if block is not None:
+                held = complete_block(block[0], held) if held else block[1]
+            elif held is None:
+                pass
             elif not held and wire in slices:
                 held = None
             elif held.__class__ not in _SCALARS:
@@ -187,6 +207,7 @@ def _make_writer(kind: type) -> Callable[[Any], Plain]:
     return write
 
 
+_INT_MAX = (1 << 63) - 1
 _SCALARS = frozenset({str, int, bool, float})
 
 
@@ -213,11 +234,15 @@ def _make_reader(kind: type) -> _Convert:
     hints = get_type_hints(kind)
     fields: list[tuple[str, str, _Convert]] = []
     for field in msgspec.structs.fields(kind):
-        convert = _converter(hints[field.name])
-        zero = _ZEROS.get((kind, field.encode_name))
-        if zero is not None:
-            convert = _unless(zero, convert)
-        fields.append((field.encode_name, field.name, convert))
+        wire = field.encode_name
+        block = _BLOCKS.get((kind, wire))
+        if block is not None:
+            convert = _block(*block, wire)
+        elif hints[field.name] is int and wire in _UNSIGNED:
+            convert = _unsigned
+        else:
+            convert = _converter(hints[field.name])
+        fields.append((wire, field.name, convert))
     session = kind is Session
 
     def read(plain: Any) -> Any:
@@ -228,16 +253,38 @@ def _make_reader(kind: type) -> _Convert:
         for wire, name, convert in fields:
             value = get(wire)
             if value is not None:
-                values[name] = convert(value)
+                try:
+                    values[name] = convert(value)
+                except MsgpackError as error:
+                    raise _within(kind, wire, error) from None
         if session and "node_checks" not in values and get("Checks") is not None:
             values["node_checks"] = _text_list(get("Checks"))  # the old form
         return kind(**values)
 
+    if kind is HealthCheckDefinition:
+        # Nearly all definitions are empty, and have many fields.
+        empty = HealthCheckDefinition()
+        zero = to_plain(empty)
+        return lambda plain: empty if plain == zero else read(plain)
     return read
 
 
-def _unless(zero: Plain, convert: _Convert) -> _Convert:
-    return lambda value: None if value == zero else convert(value)
+def _within(kind: type, wire: str, error: MsgpackError) -> MsgpackError:
+    """Return the error with the field's name in front, innermost last."""
+    what = str(error).removeprefix(_PREFIX)
+    return MsgpackError(f"{_PREFIX}{kind.__name__}.{wire}: {what}")
+
+
+def _block(fields: tuple[Field, ...], zero: Plain, wire: str) -> _Convert:
+    def convert(value: Any) -> Plain | None:
+        if value == zero:
+            return None
+        try:
+            return reduce_block(fields, value, wire) or None
+        except BlockError as error:
+            raise MsgpackError(f"{_PREFIX}{error}") from None
+
+    return convert
 
 
 def _expect(kind: type, value: Any) -> Any:
@@ -251,6 +298,16 @@ def _expect(kind: type, value: Any) -> Any:
 def _integer(value: Any) -> int:
     if value.__class__ is not int:
         raise MsgpackError(f"msgpack decode error: {type(value).__name__} for int")
+    if value > _INT_MAX:
+        raise MsgpackError(f"msgpack decode error: {value} overflows int")
+    return cast(int, value)
+
+
+def _unsigned(value: Any) -> int:
+    if value.__class__ is not int:
+        raise MsgpackError(f"msgpack decode error: {type(value).__name__} for uint")
+    if value < 0:
+        raise MsgpackError(f"msgpack decode error: {value} for uint")
     return cast(int, value)
 
 
