@@ -2,8 +2,14 @@
 
 Every request passes the same gates in the same order: the method exists, the
 datacenter is ours, somebody leads (or stale is allowed), the token resolves,
-and a read's result is waited for where the caller blocks. Forwarding to a
-leader or to another datacenter belongs in ``Server.call`` and nowhere else.
+and a read's result is waited for where the caller blocks. What this server
+cannot answer goes by ``routed`` (``routed_calls.py``) to the leader, or waits
+there until one is known; requests for other datacenters leave in one place,
+``_elsewhere``.
+
+No request circles between two servers that each take the other for the
+leader: both would have to know a leader of a later term than the other does,
+so every hop needs an election. To itself a server never forwards.
 """
 
 from __future__ import annotations
@@ -33,23 +39,22 @@ from pyconsul.endpoints import (
 )
 from pyconsul.endpoints.blocking import BlockingQueries
 from pyconsul.endpoints.coordinate import CoordinateBatches
-from pyconsul.endpoints.futures import follow, then
+from pyconsul.endpoints.futures import then
 from pyconsul.endpoints.lock_delay import LockDelays
 from pyconsul.endpoints.own_node import OwnNode
+from pyconsul.endpoints.routed_calls import (
+    RPC_HOLD_TIMEOUT_S,
+    RoutedCall,
+    RoutedCalls,
+)
 from pyconsul.endpoints.session_timers import SessionTimers
+from pyconsul.endpoints.shared_reads import SharedReads
 from pyconsul.endpoints.tombstones import TombstoneReaper
 from pyconsul.raft.messages import Configuration
 from pyconsul.state.store import StateStore
 from pyconsul.state.watch import Read
-from pyconsul.types.errors import (
-    ConsulError,
-    NoLeaderError,
-    NoPathToDatacenterError,
-)
-from pyconsul.types.messages import QueryOptions, Reply
-
-RPC_HOLD_TIMEOUT_S = 7.0
-"""How long a request waits for a leader before it fails."""
+from pyconsul.types.errors import ConsulError, NoPathToDatacenterError
+from pyconsul.types.messages import Caller, QueryOptions, Reply
 
 
 class Log(Protocol):
@@ -76,6 +81,13 @@ class Log(Protocol):
         ...
 
     on_leader_change: list[Callable[[bool], None]]
+    on_leader_known: list[Callable[[str], None]]
+    """Called with the leader's address when another one is known."""
+
+    @property
+    def has_leader_contact(self) -> bool:
+        """This server has ever led or heard a leader."""
+        ...
 
     def has_lease(self) -> bool:
         """Tell whether reads may be answered without asking a quorum."""
@@ -98,6 +110,18 @@ class Log(Protocol):
         ...
 
 
+class Forwarder(Protocol):
+    """Asks another server (``net/forwarder.py``)."""
+
+    def forward(self, method: str, args: Any, address: str) -> Future[Reply]:
+        """Ask the server at ``ip:port`` once.
+
+        A connection failure has ``sent``: whether the request can have been
+        received. Cancelling the future gives the request up.
+        """
+        ...
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ServerOptions:
     """Settings of the endpoints; times in seconds."""
@@ -113,6 +137,18 @@ class ServerOptions:
     max_query_time_s: float = 600.0
     coordinate_period_s: float = 5.0
     rpc_hold_timeout_s: float = RPC_HOLD_TIMEOUT_S
+
+
+class Duty(Protocol):
+    """Something only the leader does; ``start`` and ``stop`` may be repeated."""
+
+    def start(self) -> None:
+        """This server leads now."""
+        ...
+
+    def stop(self) -> None:
+        """Another server leads, or this one ends."""
+        ...
 
 
 ReadHandler = Callable[["Server", Any, Authorizer], Read]
@@ -147,6 +183,7 @@ LOCAL: dict[str, WriteHandler] = {
     **coordinate.LOCAL,
 }
 """Answered by any server from what it knows, leader or not."""
+# New nouns: import above, then one line in each table they have.
 
 
 class Server:
@@ -160,24 +197,39 @@ class Server:
         *,
         random: Random | None = None,
         resolver: Resolver | None = None,
+        forwarder: Forwarder | None = None,
     ) -> None:
+        random = random or Random()
         self.log = log
         self.state = state
         self.options = options
         self.resolver: Resolver = resolver or OpenResolver()
         self.blocking = BlockingQueries(
-            random or Random(),
+            random,
             default_query_time_s=options.default_query_time_s,
             max_query_time_s=options.max_query_time_s,
         )
+        self.forwarder = forwarder
+        """How the leader is asked; may be set at any time."""
+        self.wan: Caller | None = None
+        """Answers requests for other datacenters; may be set at any time."""
+        host = f"[{options.address}]" if ":" in options.address else options.address
+        self.address = f"{host}:{options.server_port}"
+        self.routed = RoutedCalls(
+            _LeaderTarget(self), random, options.rpc_hold_timeout_s
+        )
+        self.shared = SharedReads(self._start_read, random)
         self.lock_delays = LockDelays(self.now)
         self.session_timers = SessionTimers(self)
         self.tombstones = TombstoneReaper(self)
         self.own_node = OwnNode(self)
         self.coordinates = CoordinateBatches(self)
+        self.duties: list[Duty] = [self.tombstones, self.own_node]
+        """What only the leader does; more may be added before the log starts."""
         state.on_session_invalidated = self._on_session_invalidated
         log.on_leader_change.append(self._on_leader_change)
-        self._held: dict[Future[Reply], Callable[[], None]] = {}
+        if hasattr(log, "on_leader_known"):
+            log.on_leader_known.append(self._on_leader_known)
 
     def now(self) -> float:
         """Seconds on the loop's monotonic clock."""
@@ -186,46 +238,70 @@ class Server:
     def call(self, method: str, args: Any) -> Reply | Future[Reply]:
         """Answer ``method``; see ``types.messages.Caller``."""
         if args.datacenter and args.datacenter != self.options.datacenter:
-            raise NoPathToDatacenterError
-        read = READS.get(method)
-        query = QUERIES.get(method) if read is None else None
-        if read is not None or query is not None:
-            if not args.allow_stale:
-                if not self.log.is_leader:
-                    return self._hold(method, args)
-                if args.require_consistent or not self.log.has_lease():
-                    confirmed = self.log.verify_leader()
-                    return then(
-                        confirmed, lambda _: self._answer(method, read, query, args)
-                    )
-            return self._answer(method, read, query, args)
+            return self._elsewhere(method, args)
+        log = self.log
+        if method in READS or method in QUERIES:
+            if args.allow_stale:
+                if getattr(log, "has_leader_contact", True):
+                    return self._answer(method, args)
+            elif not args.require_consistent:
+                if log.has_lease():
+                    return self._answer(method, args)
+            elif log.is_leader:
+                confirmed = log.verify_leader()
+                if confirmed.done() and confirmed.exception() is None:
+                    return self._answer(method, args)
+                first = then(confirmed, lambda _: self._answer(method, args))
+                return self.routed.start(method, args, repeats=True, first=first)
+            return self.shared.call(method, args)
         write = WRITES.get(method)
         if write is not None:
-            if not self.log.is_leader:
-                return self._hold(method, args)
-            who = self.resolver.resolve(args.token)
-            if args.token:
-                # A token decides, but is no part of what is replicated.
-                args = msgspec.structs.replace(args, token="")
-            return write(self, args, who)
+            # A lease says more than ``is_leader``: no step-down is under way.
+            if log.has_lease():
+                return self._write(write, args)
+            return self.routed.start(method, args)
         local = LOCAL.get(method)
         if local is None:
             raise ConsulError(f"rpc: can't find method {method}")
         return local(self, args, self.resolver.resolve(args.token))
 
+    def stale_contact_ms(self) -> int:
+        """Milliseconds since the leader was heard; -1 when none is known."""
+        return self.log.last_contact_ms() if self.log.leader_address else -1
+
+    def _elsewhere(self, method: str, args: Any) -> Reply | Future[Reply]:
+        """Ask another datacenter, where the WAN is there."""
+        if self.wan is None:
+            raise NoPathToDatacenterError
+        return self.wan.call(method, args)
+
+    def lead(self, method: str, args: Any) -> Reply | Future[Reply]:
+        """Answer as the leader, which must be asked for reads without a lease."""
+        write = WRITES.get(method)
+        if write is not None:
+            return self._write(write, args)
+        if args.require_consistent or not self.log.has_lease():
+            confirmed = self.log.verify_leader()
+            return then(confirmed, lambda _: self._answer(method, args))
+        return self._answer(method, args)
+
+    def _start_read(self, method: str, args: Any) -> Future[Reply]:
+        return self.routed.start(method, args, repeats=True)
+
+    def _write(self, write: WriteHandler, args: Any) -> Reply | Future[Reply]:
+        who = self.resolver.resolve(args.token)
+        if args.token:
+            # A token decides, but is no part of what is replicated.
+            args = msgspec.structs.replace(args, token="")
+        return write(self, args, who)
+
     # -- reads
 
-    def _answer(
-        self,
-        method: str,
-        read: ReadHandler | None,
-        query: QueryHandler | None,
-        args: QueryOptions,
-    ) -> Reply | Future[Reply]:
+    def _answer(self, method: str, args: QueryOptions) -> Reply | Future[Reply]:
+        read = READS.get(method)
         if read is not None:
             return self._read(method, read, args)
-        assert query is not None
-        reply = query(self, args, self.resolver.resolve(args.token))
+        reply = QUERIES[method](self, args, self.resolver.resolve(args.token))
         return self._mark(reply, args)
 
     def _read(
@@ -260,54 +336,28 @@ class Server:
             reply.consistency = "consistent"
         return reply
 
-    # -- waiting for a leader
-
-    def _hold(self, method: str, args: Any) -> Future[Reply]:
-        """Call again once this server leads; fail after the hold timeout."""
-        loop = asyncio.get_running_loop()
-        held: Future[Reply] = loop.create_future()
-
-        def retry() -> None:
-            timer.cancel()  # a blocking read may wait for longer than the hold
-            if held.done():
-                return
-            try:
-                reply = self.call(method, args)
-            except ConsulError as error:
-                held.set_exception(error)
-                return
-            if isinstance(reply, Future):
-                follow(reply, held)
-            else:
-                held.set_result(reply)
-
-        def fail() -> None:
-            if not held.done():
-                held.set_exception(NoLeaderError())
-
-        timer = loop.call_later(self.options.rpc_hold_timeout_s, fail)
-        self._held[held] = retry
-
-        def forget(_: Future[Reply]) -> None:
-            timer.cancel()
-            self._held.pop(held, None)
-
-        held.add_done_callback(forget)
-        return held
+    # -- leadership
 
     def _on_leader_change(self, leads: bool) -> None:
         if leads:
-            self.session_timers.arm_all()
-            self.tombstones.start()
-            self.own_node.start()
-            held, self._held = list(self._held.values()), {}
-            for retry in held:
-                retry()
+            self._start_duties()
+            self.routed.leave_all_but(self.address)
+            self.routed.wake()
         else:
             self.session_timers.stop()
-            self.tombstones.stop()
-            self.own_node.stop()
+            for duty in self.duties:
+                duty.stop()
             self.coordinates.stop()
+
+    def _on_leader_known(self, address: str) -> None:
+        if address and address != self.address:
+            self.routed.leave_all_but(address)
+            self.routed.wake()
+
+    def _start_duties(self) -> None:
+        self.session_timers.arm_all()
+        for duty in self.duties:
+            duty.start()
 
     def _on_session_invalidated(self, invalidated: Any, keys: Any) -> None:
         self.session_timers.forget(invalidated.id)
@@ -317,17 +367,36 @@ class Server:
         """The whole state was replaced: wake everybody, time sessions anew."""
         self.blocking.release_all()
         if self.log.is_leader:
-            self.session_timers.arm_all()
-            self.tombstones.start()
-            self.own_node.start()
+            self._start_duties()
 
     def stop(self) -> None:
         """Cancel timers and answer who still waits."""
         self.session_timers.stop()
-        self.tombstones.stop()
-        self.own_node.stop()
+        for duty in self.duties:
+            duty.stop()
         self.coordinates.stop()
         self.blocking.release_all()
-        for held in list(self._held):
-            if not held.done():
-                held.set_exception(NoLeaderError())
+        self.routed.stop()
+
+
+class _LeaderTarget:
+    """Asks whoever leads: this server, or another by the forwarder."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def send(self, call: RoutedCall) -> Reply | Future[Reply] | None:
+        """Ask the leader; ``None`` while none is known or ready."""
+        server = self._server
+        if server.log.is_leader:
+            call.address = server.address
+            return server.lead(call.method, call.args)
+        address = server.log.leader_address
+        if server.forwarder is None or not address or address == server.address:
+            return None
+        call.address = address
+        return server.forwarder.forward(call.method, call.args, address)
+
+    def lost(self, call: RoutedCall) -> bool:
+        """There is one leader: nobody else to ask."""
+        return False

@@ -65,6 +65,8 @@ class MemoryLog:
         self.index = 10
         self.configuration = Configuration()
         self.configuration_index = 1
+        self.on_leader_known: list[Callable[[str], None]] = []
+        self.has_leader_contact = True
 
     def propose(self, command: bytes) -> Future[object]:
         loop = asyncio.get_running_loop()
