@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,10 @@ import msgspec
 
 from pyconsul.types.errors import StartError
 
+_log = logging.getLogger(__name__)
 KEY_SIZES = (16, 24, 32)
 _MAX_KEYRING = 1 << 20
 _MAX_SNAPSHOT = 64 << 20
-_COMPACT_FLOOR = 128 * 1024
-_BYTES_A_NODE = 128
 
 
 def decode_key(text: str) -> bytes:
@@ -64,6 +64,29 @@ def load_keyring(path: Path) -> list[bytes] | None:
         raise StartError(f"Failed to configure keyring: {error}") from None
 
 
+def open_keyring(path: Path | None, encrypt: str) -> list[bytes]:
+    """Return the keys to start with, none: no encryption; ``StartError``.
+
+    ``encrypt`` is a base64 key or empty; it seeds a missing file, while a file
+    that is there wins. Without ``path`` the ring is only in memory.
+    """
+    wanted = [decode_key(encrypt)] if encrypt else []
+    keys = load_keyring(path) if path is not None else None
+    if keys is None:
+        if wanted and path is not None:
+            try:
+                save_keyring(path, wanted)
+            except OSError as error:
+                text = f"Failed to configure keyring: {error.strerror}"
+                raise StartError(text) from error
+        return wanted
+    if wanted and wanted[0] not in keys:
+        _log.warning(
+            "keyring doesn't include key provided with -encrypt, using keyring"
+        )
+    return keys
+
+
 def save_keyring(path: Path, keys: Sequence[bytes]) -> None:
     """Replace the keyring file, durably; ``OSError``."""
     texts = [base64.b64encode(key).decode() for key in keys]
@@ -83,51 +106,37 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
     temporary.replace(path)
 
 
-def load_snapshot(path: Path) -> list[str]:
-    """Return the lines of a snapshot file, none when absent; ``StartError``.
-
-    A torn last line, as a power cut leaves it, is dropped.
-    """
+def load_snapshot(path: Path) -> bytes:
+    """Return the content of a snapshot file, empty when absent; ``StartError``."""
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_SNAPSHOT)
+            return file.read(_MAX_SNAPSHOT)
     except FileNotFoundError:
-        return []
+        return b""
     except OSError as error:
         raise StartError(f"Failed to open snapshot: {error.strerror}") from error
-    lines = data.decode("utf-8", "replace").split("\n")
-    return [line for line in lines[:-1] if line]
 
 
 class SnapshotFile:
-    """Appends to a snapshot file and says when it is worth compacting."""
+    """Appends to a snapshot file, or replaces it."""
 
     def __init__(self, path: Path) -> None:
+        """Open the file, made if absent; ``OSError``."""
         self._path = path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _drop_torn_line(path)
         self._file: Any = path.open("ab")
-        self._size = self._file.seek(0, os.SEEK_END)
 
-    def append(self, lines: Sequence[str]) -> None:
-        """Write lines through to the operating system; ``OSError``."""
-        data = "".join(line + "\n" for line in lines).encode()
+    def append(self, data: bytes) -> None:
+        """Write whole lines through to the operating system; ``OSError``."""
         self._file.write(data)
         self._file.flush()
-        self._size += len(data)
 
-    def wants_compaction(self, nodes: int) -> bool:
-        """Tell whether the file outgrew what ``nodes`` members need."""
-        return self._size > max(_COMPACT_FLOOR, nodes * _BYTES_A_NODE * 2)
-
-    def compact(self, lines: Sequence[str]) -> None:
-        """Replace the content by ``lines``, the current state; ``OSError``."""
-        data = "".join(line + "\n" for line in lines).encode()
-        self._file.flush()
+    def replace(self, data: bytes) -> None:
+        """Make ``data`` the content, durably; ``OSError``."""
         replace_file(self._path, data, mode=0o644)
         self._file.close()
         self._file = self._path.open("ab")
-        self._size = len(data)
 
     def close(self) -> None:
         """Close the file; what was appended is written."""

@@ -51,29 +51,24 @@ def test_keys_have_three_sizes() -> None:
 
 def test_snapshot_lines_survive_and_torn_ones_do_not(tmp_path: Path) -> None:
     path = tmp_path / "serf" / "local.snapshot"
-    assert load_snapshot(path) == []
+    assert load_snapshot(path) == b""
     file = SnapshotFile(path)
-    file.append(["alive: a 10.0.0.1:1", "clock: 5"])
+    file.append(b"alive: a 10.0.0.1:1\nclock: 5\n")
     file.close()
     with path.open("a") as out:
         out.write("clock: 1")
-    assert load_snapshot(path) == ["alive: a 10.0.0.1:1", "clock: 5"]
     file = SnapshotFile(path)
-    file.append(["clock: 7"])
+    file.append(b"clock: 7\n")
     file.close()
-    lines = load_snapshot(path)
-    assert lines == ["alive: a 10.0.0.1:1", "clock: 5", "clock: 7"]
+    assert load_snapshot(path) == b"alive: a 10.0.0.1:1\nclock: 5\nclock: 7\n"
 
 
-def test_snapshot_is_compacted_when_it_outgrew_its_members(tmp_path: Path) -> None:
+def test_snapshot_is_replaced_whole_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "s"
     file = SnapshotFile(path)
-    file.append(["clock: 1"] * 20_000)
-    assert file.wants_compaction(10)
-    assert not file.wants_compaction(10_000)
-    file.compact(["clock: 1"])
-    assert not file.wants_compaction(10)
-    file.append(["clock: 2"])
+    file.append(b"clock: 1\n" * 100)
+    file.replace(b"clock: 1\n")
+    file.append(b"clock: 2\n")
     file.close()
-    assert load_snapshot(path) == ["clock: 1", "clock: 2"]
+    assert load_snapshot(path) == b"clock: 1\nclock: 2\n"
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
