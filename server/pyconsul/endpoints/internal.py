@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from asyncio import Future
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -10,11 +12,18 @@ from pyconsul.acl.authorizer import Authorizer
 from pyconsul.endpoints.catalog import keep_rows, may_see
 from pyconsul.filter import CHECK_SERVICE_NODE, NODE_INFO, compile_filter
 from pyconsul.state.watch import Read
-from pyconsul.types.messages import DCSpecificRequest, NodeSpecificRequest
+from pyconsul.types.errors import ConsulError, PermissionDeniedError
+from pyconsul.types.messages import DCSpecificRequest, NodeSpecificRequest, Reply
+from pyconsul.types.operations import (
+    EventFireRequest,
+    KeyringRequest,
+    KeyringResponse,
+)
 from pyconsul.types.ui import NodeInfo
 
 if TYPE_CHECKING:
-    from pyconsul.endpoints.server import ReadHandler, Server
+    from pyconsul.endpoints.pool import Pool
+    from pyconsul.endpoints.server import ReadHandler, Server, WriteHandler
 
 
 def node_dump(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
@@ -58,8 +67,64 @@ def service_dump(server: Server, args: DCSpecificRequest, who: Authorizer) -> Re
     return keep_rows(read, args.filter, CHECK_SERVICE_NODE)
 
 
+EVENT_PREFIX = "consul:event:"
+
+
+def event_fire(server: Server, args: EventFireRequest, who: Authorizer) -> Reply:
+    """``Internal.EventFire``: ``True`` once the LAN pool has the event."""
+    if not who.allows_all:
+        raise PermissionDeniedError
+    server.cluster.lan.user_event(EVENT_PREFIX + args.name, args.payload)
+    return Reply(True)
+
+
+def keyring_operation(
+    server: Server, args: KeyringRequest, who: Authorizer
+) -> Future[Reply]:
+    """``Internal.KeyringOperation``: ``list[KeyringResponse]``, the WAN pool first.
+
+    Failures are in the answers: members that refuse are no error of the call.
+    """
+    if not who.allows_all:
+        if args.operation == "list":
+            raise ConsulError("Reading keyring denied by ACLs")
+        raise ConsulError("Modifying keyring denied due to ACLs")
+    return asyncio.get_running_loop().create_task(_on_all_pools(server, args))
+
+
+async def _on_all_pools(server: Server, args: KeyringRequest) -> Reply:
+    pools: list[tuple[bool, Pool]] = [(False, server.cluster.lan)]
+    wan = server.cluster.wan
+    if wan is not None and not args.local_only:
+        pools.insert(0, (True, wan))
+    answers = [await _on_pool(server, args, pool, wan) for wan, pool in pools]
+    return Reply(answers)
+
+
+async def _on_pool(
+    server: Server, args: KeyringRequest, pool: Pool, wan: bool
+) -> KeyringResponse:
+    answer = KeyringResponse(wan=wan, datacenter=server.options.datacenter)
+    try:
+        found = await pool.key_operation(args.operation, args.key, args.relay_factor)
+    except ConsulError as error:
+        return replace(answer, error=str(error))
+    return replace(
+        answer,
+        messages=dict(found.messages),
+        keys=dict(found.keys),
+        primary_keys=dict(found.primary_keys),
+        num_nodes=found.num_nodes,
+        error=found.error,
+    )
+
+
 READS: dict[str, ReadHandler] = {
     "Internal.NodeDump": node_dump,
     "Internal.NodeInfo": node_info,
     "Internal.ServiceDump": service_dump,
+}
+LOCAL: dict[str, WriteHandler] = {
+    "Internal.EventFire": event_fire,
+    "Internal.KeyringOperation": keyring_operation,
 }

@@ -1,29 +1,41 @@
-"""Operator: the Raft configuration (``http-api-operator-acl.md``)."""
+"""Operator: Raft peers and autopilot (``http-api-operator-acl.md`` 1, 2)."""
 
 from __future__ import annotations
 
+import logging
+from asyncio import Future
 from typing import TYPE_CHECKING
 
 from pyconsul.acl.authorizer import Authorizer
-from pyconsul.raft.messages import VOTER
+from pyconsul.endpoints.futures import then
+from pyconsul.raft.messages import VOTER, Peer
+from pyconsul.state import commands
 from pyconsul.state.watch import Read
-from pyconsul.types.errors import PermissionDeniedError
-from pyconsul.types.messages import EmptyRequest
+from pyconsul.types.autopilot import AutopilotState, ServerState
+from pyconsul.types.errors import ConsulError, PermissionDeniedError
+from pyconsul.types.messages import DCSpecificRequest, EmptyRequest, Reply
+from pyconsul.types.operations import (
+    AutopilotSetConfigRequest,
+    RaftRemovePeerRequest,
+    ServerHealth,
+)
 from pyconsul.types.ui import RaftConfiguration, RaftServer
 
 if TYPE_CHECKING:
-    from pyconsul.endpoints.server import ReadHandler, Server
+    from pyconsul.endpoints.server import ReadHandler, Server, WriteHandler
 
+_log = logging.getLogger("server.operator")
 _UNKNOWN = "(unknown)"
 _PROTOCOL = "3"
 
 
 def raft_configuration(server: Server, args: EmptyRequest, who: Authorizer) -> Read:
     """``Operator.RaftGetConfiguration``: a ``RaftConfiguration``; never blocks."""
-    if not who.allows_all:
-        raise PermissionDeniedError
+    _check(who)
     log = server.log
     names = {row.record.id: row.record.node for row in server.state.nodes().value}
+    members = server.cluster.autopilot.servers()
+    names |= {member.id: member.name for member in members.values()}
     names[server.options.node_id] = server.options.node_name
     leader = log.leader_address
     servers = [
@@ -41,4 +53,102 @@ def raft_configuration(server: Server, args: EmptyRequest, who: Authorizer) -> R
     return Read(value, 1, ())
 
 
-READS: dict[str, ReadHandler] = {"Operator.RaftGetConfiguration": raft_configuration}
+def remove_peer_by_id(
+    server: Server, args: RaftRemovePeerRequest, who: Authorizer
+) -> Future[Reply]:
+    """``Operator.RaftRemovePeerByID``: ``True`` once it is out."""
+    _check(who)
+    peer = server.log.configuration.get(args.id)
+    if peer is None:
+        raise ConsulError(f'id "{args.id}" was not found in the Raft configuration')
+    return _remove(server, peer)
+
+
+def remove_peer_by_address(
+    server: Server, args: RaftRemovePeerRequest, who: Authorizer
+) -> Future[Reply]:
+    """``Operator.RaftRemovePeerByAddress``: ``True`` once it is out."""
+    _check(who)
+    for peer in server.log.configuration.servers:
+        if peer.address == args.address:
+            return _remove(server, peer)
+    raise ConsulError(
+        f'address "{args.address}" was not found in the Raft configuration'
+    )
+
+
+def _remove(server: Server, peer: Peer) -> Future[Reply]:
+    _log.warning("removed Raft peer: id=%s address=%s", peer.id, peer.address)
+    removed = server.log.change_membership(lambda known: known.without(peer.id))
+    return then(removed, lambda _: Reply(True))
+
+
+def autopilot_config(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
+    """``Operator.AutopilotGetConfiguration``: an ``AutopilotConfig``."""
+    _check(who)
+    read = server.state.autopilot_config()
+    read.value = server.cluster.autopilot.config
+    return read
+
+
+def set_autopilot_config(
+    server: Server, args: AutopilotSetConfigRequest, who: Authorizer
+) -> Future[Reply]:
+    """``Operator.AutopilotSetConfiguration``: whether it was written."""
+    _check(who)
+    written = server.log.propose(commands.encode_autopilot(args))
+    return then(written, lambda result: Reply(result))
+
+
+def server_health(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
+    """``Operator.ServerHealth``: an ``AutopilotHealth``; never blocks."""
+    _check(who)
+    return Read(server.cluster.autopilot.health(), 1, ())
+
+
+def autopilot_state(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
+    """``Operator.AutopilotState``: an ``AutopilotState``; never blocks."""
+    _check(who)
+    health = server.cluster.autopilot.health()
+    members = server.cluster.autopilot.servers()
+    replicas = frozenset(m.id for m in members.values() if m.read_replica)
+    found = health.servers
+    value = AutopilotState(
+        healthy=health.healthy,
+        failure_tolerance=health.failure_tolerance,
+        leader=next((one.id for one in found if one.leader), ""),
+        voters=[one.id for one in found if one.voter],
+        read_replicas=[one.id for one in found if one.id in replicas],
+        servers=[_server_state(server, one, one.id in replicas) for one in found],
+    )
+    return Read(value, 1, ())
+
+
+def _server_state(server: Server, health: ServerHealth, replica: bool) -> ServerState:
+    status = "voter" if health.voter else "non-voter"
+    node = server.state.get_node(health.name)
+    return ServerState(
+        health=health,
+        status="leader" if health.leader else status,
+        node_type="read-replica" if replica else "voter",
+        read_replica=replica,
+        meta=node.meta if node is not None else None,
+    )
+
+
+def _check(who: Authorizer) -> None:
+    if not who.allows_all:
+        raise PermissionDeniedError
+
+
+READS: dict[str, ReadHandler] = {
+    "Operator.AutopilotGetConfiguration": autopilot_config,
+    "Operator.AutopilotState": autopilot_state,
+    "Operator.RaftGetConfiguration": raft_configuration,
+    "Operator.ServerHealth": server_health,
+}
+WRITES: dict[str, WriteHandler] = {
+    "Operator.AutopilotSetConfiguration": set_autopilot_config,
+    "Operator.RaftRemovePeerByAddress": remove_peer_by_address,
+    "Operator.RaftRemovePeerByID": remove_peer_by_id,
+}

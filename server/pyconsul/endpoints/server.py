@@ -39,9 +39,9 @@ from pyconsul.endpoints import (
 )
 from pyconsul.endpoints.blocking import BlockingQueries
 from pyconsul.endpoints.coordinate import CoordinateBatches
+from pyconsul.endpoints.duties import ClusterDuties
 from pyconsul.endpoints.futures import then
 from pyconsul.endpoints.lock_delay import LockDelays
-from pyconsul.endpoints.own_node import OwnNode
 from pyconsul.endpoints.routed_calls import (
     RPC_HOLD_TIMEOUT_S,
     RoutedCall,
@@ -55,6 +55,7 @@ from pyconsul.state.store import StateStore
 from pyconsul.state.watch import Read
 from pyconsul.types.errors import ConsulError, NoPathToDatacenterError
 from pyconsul.types.messages import Caller, QueryOptions, Reply
+from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
 
 
 class Log(Protocol):
@@ -109,6 +110,16 @@ class Log(Protocol):
         """Milliseconds since the leader was heard; 0 on the leader."""
         ...
 
+    def change_membership(
+        self, change: Callable[[Configuration], Configuration], /
+    ) -> Future[object]:
+        """Resolve once the configuration, changed by one server, is committed."""
+        ...
+
+    def stats(self) -> dict[str, str]:
+        """The ``raft`` section of ``consul info``."""
+        ...
+
 
 class Forwarder(Protocol):
     """Asks another server (``net/forwarder.py``)."""
@@ -137,6 +148,8 @@ class ServerOptions:
     max_query_time_s: float = 600.0
     coordinate_period_s: float = 5.0
     rpc_hold_timeout_s: float = RPC_HOLD_TIMEOUT_S
+    autopilot: AutopilotConfig = DEFAULT_AUTOPILOT
+    """What the first leader writes; the stored settings rule from then on."""
 
 
 class Duty(Protocol):
@@ -171,6 +184,7 @@ WRITES: dict[str, WriteHandler] = {
     **config_entry.WRITES,
     **coordinate.WRITES,
     **kvs.WRITES,
+    **operator.WRITES,
     **prepared_query.WRITES,
     **session.WRITES,
     **txn.WRITES,
@@ -179,6 +193,7 @@ QUERIES: dict[str, QueryHandler] = {**txn.QUERIES}
 """Consistent as reads are, but they never block."""
 LOCAL: dict[str, WriteHandler] = {
     **status.LOCAL,
+    **internal.LOCAL,
     **catalog.LOCAL,
     **coordinate.LOCAL,
 }
@@ -222,9 +237,9 @@ class Server:
         self.lock_delays = LockDelays(self.now)
         self.session_timers = SessionTimers(self)
         self.tombstones = TombstoneReaper(self)
-        self.own_node = OwnNode(self)
+        self.cluster = ClusterDuties(self)
         self.coordinates = CoordinateBatches(self)
-        self.duties: list[Duty] = [self.tombstones, self.own_node]
+        self.duties: list[Duty] = [self.tombstones, self.cluster]
         """What only the leader does; more may be added before the log starts."""
         state.on_session_invalidated = self._on_session_invalidated
         log.on_leader_change.append(self._on_leader_change)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyconsul.acl.authorizer import Authorizer
+from pyconsul.endpoints import autopilot
 from pyconsul.types.messages import EmptyRequest, Reply
 
 if TYPE_CHECKING:
@@ -21,4 +22,19 @@ def peers(server: Server, args: EmptyRequest, who: Authorizer) -> Reply:
     return Reply(server.log.peers())
 
 
-LOCAL: dict[str, WriteHandler] = {"Status.Leader": leader, "Status.Peers": peers}
+def raft_stats(server: Server, args: EmptyRequest, who: Authorizer) -> Reply:
+    """``Status.RaftStats``: a ``RaftStats`` of this server, for autopilot."""
+    return Reply(autopilot.raft_stats(server.log))
+
+
+def ping(server: Server, args: EmptyRequest, who: Authorizer) -> Reply:
+    """``Status.Ping``: ``True``; whoever gets it can reach us."""
+    return Reply(True)
+
+
+LOCAL: dict[str, WriteHandler] = {
+    "Status.Leader": leader,
+    "Status.Peers": peers,
+    "Status.Ping": ping,
+    "Status.RaftStats": raft_stats,
+}

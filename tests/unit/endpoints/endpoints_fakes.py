@@ -65,6 +65,7 @@ class MemoryLog:
         self.index = 10
         self.configuration = Configuration()
         self.configuration_index = 1
+        self.changes = 0
         self.on_leader_known: list[Callable[[str], None]] = []
         self.has_leader_contact = True
 
@@ -105,6 +106,29 @@ class MemoryLog:
         future: Future[None] = asyncio.get_running_loop().create_future()
         future.set_result(None)
         return future
+
+    def change_membership(
+        self, change: Callable[[Configuration], Configuration], /
+    ) -> Future[object]:
+        loop = asyncio.get_running_loop()
+        future: Future[object] = loop.create_future()
+        self.changes += 1
+        if not self.is_leader or self.failures:
+            self.failures = max(0, self.failures - 1)
+            future.set_exception(NoLeaderError())
+            return future
+        self.configuration = change(self.configuration)
+        self.configuration_index += 1
+        loop.call_soon(future.set_result, None)
+        return future
+
+    def stats(self) -> dict[str, str]:
+        contact = "0" if self.is_leader else "40ms"
+        return {
+            "last_contact": contact,
+            "last_log_term": "2",
+            "last_log_index": str(self.index),
+        }
 
     def last_contact_ms(self) -> int:
         return 0 if self.is_leader else 40
