@@ -216,17 +216,28 @@ class Row:
     knows nothing of views: ``row.json(encode)``.
     """
 
-    __slots__ = ("_json", "record")
+    __slots__ = ("_json", "_plain", "record")
 
     def __init__(self, record: Any) -> None:
         self.record = record
         self._json: bytes | None = None
+        self._plain: dict[str, Any] | None = None
 
     def json(self, encode: Any) -> bytes:
         """Return the row's JSON, made by ``encode(record)`` the first time."""
         cached = self._json
         if cached is None:
             cached = self._json = encode(self.record)
+        return cached
+
+    def plain(self, write: Any) -> dict[str, Any]:
+        """Return the row's wire map, made by ``write(record)`` the first time.
+
+        It is shared: nobody may change it.
+        """
+        cached = self._plain
+        if cached is None:
+            cached = self._plain = write(self.record)
         return cached
 
 
