@@ -9,6 +9,8 @@ from importlib import import_module
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from pyconsul.dns import codec
 from pyconsul.dns.codec import Answer, Authority, Query, Record, Service
 from pyconsul.dns.names import (
@@ -53,6 +55,8 @@ class Resolved:
 
     answer: Answer
     cells: list[Cell] | None = field(default_factory=list[Cell])
+    contact_s: float = 0.0
+    """Seconds since the leader was heard by who answered."""
     has_clock: bool = False
     """An SOA record is in it, whose serial is the time."""
 
@@ -112,6 +116,12 @@ class Resolver:
             reply = await reply
         elif resolved.cells is not None:
             resolved.cells.extend(reply.cells)
+        if not args.allow_stale:
+            # Only the leader may give it, and only while it leads.
+            resolved.cells = None
+        elif reply.last_contact_ms > self._options.max_stale_s * 1000:
+            return await self._call(method, replace(args, allow_stale=False), resolved)
+        resolved.contact_s = max(resolved.contact_s, reply.last_contact_ms / 1000)
         return reply.value
 
     def _soa(self) -> Record:
@@ -235,6 +245,7 @@ class Resolver:
             if depth > CNAME_DEPTH_MAX:
                 return []
             inner = await self._resolve_zone(prefix, name, codec.ANY, depth)
+            resolved.contact_s = max(resolved.contact_s, inner.contact_s)
             if resolved.cells is not None and inner.cells is not None:
                 resolved.cells.extend(inner.cells)
             else:

@@ -24,6 +24,8 @@ class DnsOptions:
     disable_compression: bool = False
     enable_additional_node_meta_txt: bool = True
     allow_stale: bool = True
+    max_stale_s: float = 87600 * 3600.0
+    """Stale answers whose contact with the leader is older are asked of it."""
     recursors: tuple[tuple[str, int], ...] = ()
     recursor_timeout_s: float = 2.0
     soa_refresh: int = 3600

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import struct
 import time
@@ -78,8 +79,11 @@ class _Kept:
 class HotAnswers:
     """Answers by the bytes of their question; bounded in number and size."""
 
-    def __init__(self, packing: Packing, random: Random) -> None:
+    def __init__(
+        self, packing: Packing, random: Random, max_stale_s: float = math.inf
+    ) -> None:
         self._packing = packing
+        self._max_stale_s = max_stale_s
         self._random = random
         self._kept: dict[bytes, _Kept] = {}
 
@@ -88,7 +92,7 @@ class HotAnswers:
         kept = self._kept.get(data[2:])
         if kept is None:
             return None
-        if kept.expires and now > kept.expires:
+        if now > kept.expires:
             self.drop(kept)
             return None
         hits = kept.hits = kept.hits + 1
@@ -112,8 +116,10 @@ class HotAnswers:
         self._draw(kept)
         if len(kept.orders[0]) > KEPT_BYTES_MAX:
             return
+        # By then the contact with the leader may be too old for a stale answer.
+        kept.expires = now + self._max_stale_s - resolved.contact_s
         if resolved.has_clock:
-            kept.expires = now + CLOCK_ANSWER_S
+            kept.expires = min(kept.expires, now + CLOCK_ANSWER_S)
         if len(self._kept) >= KEPT_ANSWERS_MAX:
             self.drop(next(iter(self._kept.values())))
         self._kept[key] = kept
@@ -166,7 +172,7 @@ class DnsServer:
         )
         # Order only spreads load; a seeded fast generator is enough.
         self._random = random or Random(SystemRandom().getrandbits(64))
-        self.hot = HotAnswers(self._packing, self._random)
+        self.hot = HotAnswers(self._packing, self._random, options.max_stale_s)
         self._socket: socket.socket | None = None
         self._tcp: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

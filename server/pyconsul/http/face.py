@@ -84,8 +84,11 @@ class Face:
         self.hot = HotAnswers()
         self.recent = RecentReplies(time.monotonic)
         self.leads: Callable[[], bool] = lambda: False
-        """Says whether this agent's server leads; only then are answers to
-        ``?stale`` kept, as a follower's contact with the leader ages."""
+        """Says whether kept answers to default reads may be given: this agent's
+        server leads and holds its lease. Asked at most once a millisecond."""
+        self.contact_ms: Callable[[], int] = lambda: -1
+        """Milliseconds since this agent's server heard the leader, for kept
+        answers to stale reads; -1 if none may be given (no known leader)."""
         self._default_token = ""
         self.options = options
         user = b"".join(

@@ -4,7 +4,9 @@
 answer is kept from the second time a request is seen, and dropped when one of
 the cells it read fires, so an identical request costs one look-up and one
 write. What cells do not tell (leadership, ACL changes, reload) must call
-``clear()``. ``RecentReplies`` is the agent cache of ``?cached`` (1.5).
+``clear()``; that default answers need the leader's lease, and that a stale one
+tells the time since the leader was heard, is seen to at every use.
+``RecentReplies`` is the agent cache of ``?cached`` (1.5).
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ MAX_REQUEST = 2048
 MAX_ANSWER = 1 << 20
 """Answers above this many bytes are not kept."""
 
+ANY_CONTACT = 1 << 62
+"""A stale answer may be however old (milliseconds)."""
+
+_CONTACT = b"X-Consul-Lastcontact: "
 _MAX_SEEN = 8192
 _OVERHEAD = 512  # bytes for the objects around one answer
 _JOINED = 4096  # up to here head and body are kept as one piece
@@ -27,10 +33,22 @@ _JOINED = 4096  # up to here head and body are kept as one piece
 class HotAnswer:
     """A kept answer: what follows the status and date lines, then the body.
 
-    ``body`` is ``None`` when it is part of ``head`` (small answers).
+    ``body`` is ``None`` when it is part of the head (small answers). ``tail``
+    is ``None`` for a default answer; of a stale one it is what follows the value
+    of ``X-Consul-LastContact``, where ``head`` ends.
     """
 
-    __slots__ = ("_owner", "body", "cells", "head", "key", "size", "status")
+    __slots__ = (
+        "_owner",
+        "body",
+        "cells",
+        "head",
+        "key",
+        "max_contact_ms",
+        "size",
+        "status",
+        "tail",
+    )
 
     def __init__(
         self,
@@ -40,17 +58,25 @@ class HotAnswer:
         head: bytes,
         body: bytes,
         cells: Sequence[Cell],
+        max_contact_ms: int = -1,
     ) -> None:
         self._owner = owner
         self.key = key
         self.status = status
-        self.head = head
-        self.body: bytes | None = body
-        if len(body) <= _JOINED:
-            self.head = head + body
-            self.body = None
         self.cells = cells
         self.size = len(key) + len(head) + len(body) + _OVERHEAD
+        self.max_contact_ms = max_contact_ms
+        self.body: bytes | None = body
+        if len(body) <= _JOINED:
+            head += body
+            self.body = None
+        self.tail: bytes | None = None
+        if max_contact_ms >= 0:
+            before, name, after = head.partition(_CONTACT)
+            value, _, rest = after.partition(b"\r\n")
+            assert value.isdigit()
+            head, self.tail = before + name, b"\r\n" + rest
+        self.head = head
 
     def fire(self) -> None:
         """A cell changed: the answer is no longer true."""
@@ -68,7 +94,13 @@ class HotAnswers:
         self._max_bytes = max_bytes
 
     def offer(
-        self, key: bytes, status: int, head: bytes, body: bytes, cells: Sequence[Cell]
+        self,
+        key: bytes,
+        status: int,
+        head: bytes,
+        body: bytes,
+        cells: Sequence[Cell],
+        max_contact_ms: int = -1,
     ) -> None:
         """Keep an answer if its request was seen before."""
         if len(body) > MAX_ANSWER or key in self.answers:
@@ -80,7 +112,7 @@ class HotAnswers:
                 self._seen.clear()
             self._seen.add(mark)
             return
-        answer = HotAnswer(self, key, status, head, body, cells)
+        answer = HotAnswer(self, key, status, head, body, cells, max_contact_ms)
         if answer.size > self._max_bytes:
             return
         while self._bytes + answer.size > self._max_bytes:

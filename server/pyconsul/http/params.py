@@ -12,7 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from pyconsul.http.encoding import body_response, encode, join_rows
+from pyconsul.http.hot import ANY_CONTACT
 from pyconsul.http.routing import Answer, Request, Response, then
 from pyconsul.types.durations import DurationError, parse_duration
 from pyconsul.types.errors import (
@@ -23,6 +26,8 @@ from pyconsul.types.errors import (
 from pyconsul.types.messages import QueryOptions, Reply
 
 _MAX_INDEX = (1 << 64) - 1
+_MS = 1_000_000
+_QUERY = "PreparedQuery."
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
@@ -174,11 +179,9 @@ def meta_headers(reply: Reply, mode: bytes | None = None) -> bytes:
     )
 
 
-def _mode(args: QueryOptions, reply: Reply) -> bytes:
+def _mode(args: QueryOptions) -> bytes:
     if args.require_consistent:
         return b"consistent"
-    if args.max_stale_duration and reply.last_contact_ms == 0:
-        return reply.consistency.encode()
     return b"stale" if args.allow_stale else b"leader"
 
 
@@ -198,27 +201,44 @@ def read(
     if cacheable and "cached" in request.query and request.face.options.use_cache:
         return _read_cached(request, method, args, view)
 
+    if args.max_stale_duration and (discovery or method.startswith(_QUERY)):
+        return _read_bounded(request, method, args, view, discovery)
     reply = request.face.caller.call(method, args)
     if isinstance(reply, Reply):
         return _finish(request, args, view, discovery, reply)
     return then(reply, partial(_finish, request, args, view, discovery))
 
 
+def _read_bounded(
+    request: Request, method: str, args: QueryOptions, view: View, discovery: bool
+) -> Answer:
+    """Answer a stale read; one older than ``max_stale`` is asked of the leader."""
+
+    def judge(reply: Reply) -> Answer:
+        if reply.last_contact_ms * _MS <= args.max_stale_duration:
+            return _finish(request, args, view, discovery, reply)
+        anew = replace(args, allow_stale=False, max_stale_duration=0)
+        return read(request, method, anew, view, discovery=discovery)
+
+    return then(request.face.caller.call(method, args), judge)
+
+
 def _finish(
     request: Request, args: QueryOptions, view: View, discovery: bool, reply: Reply
 ) -> Response:
-    headers = meta_headers(reply, _mode(args, reply) if discovery else None)
+    headers = meta_headers(reply, _mode(args) if discovery else None)
     response = view(request, reply, headers)
     if (
         reply.cells
+        and reply.known_leader
         and not args.min_query_index
         and not args.require_consistent
-        and reply.known_leader
-        and not reply.last_contact_ms
         and not request.face.options.acl_enabled
-        and (not args.allow_stale or request.face.leads())
     ):
         response.cells = reply.cells
+        if args.allow_stale:
+            bound = args.max_stale_duration
+            response.max_contact_ms = bound // _MS if bound else ANY_CONTACT
     return response
 
 
@@ -236,7 +256,7 @@ def _read_cached(
         known = None
 
     def finish(reply: Reply, age: int | None) -> Response:
-        headers = meta_headers(reply, _mode(args, reply))
+        headers = meta_headers(reply, _mode(args))
         if age is None:
             headers += b"X-Cache: MISS\r\n"
         else:

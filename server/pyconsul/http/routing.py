@@ -54,11 +54,21 @@ class Response:
     """An answer: status, body, the content type line, further header lines.
 
     ``headers`` is ready-made lines, each ended by CRLF. ``cells`` (a read's,
-    when its answer may be kept) is for ``hot.py``. With ``stream`` the body is
+    when its answer may be kept) is for ``hot.py``; ``max_contact_ms`` is how old
+    the last contact with the leader may be for a kept stale answer, -1 for an
+    answer that only the leader may give. With ``stream`` the body is
     ignored and the function is given the ``StreamSink`` after the head is sent.
     """
 
-    __slots__ = ("body", "cells", "content_type", "headers", "status", "stream")
+    __slots__ = (
+        "body",
+        "cells",
+        "content_type",
+        "headers",
+        "max_contact_ms",
+        "status",
+        "stream",
+    )
 
     def __init__(
         self,
@@ -74,6 +84,7 @@ class Response:
         self.content_type = content_type
         self.headers = headers
         self.cells = cells
+        self.max_contact_ms = -1
         self.stream = stream
 
 
@@ -334,19 +345,19 @@ class Request:
         return value.decode("latin-1") if value else ""
 
 
-def then(
-    value: T | asyncio.Future[T], function: Callable[[T], Response]
-) -> Response | asyncio.Future[Response]:
+def then(value: T | asyncio.Future[T], function: Callable[[T], Answer]) -> Answer:
     """Apply ``function`` to a value now, or when its future has it.
 
     Cancelling the returned future (the client left) cancels the one below.
     """
     if not isinstance(value, asyncio.Future):
         return function(value)
-    below = cast("asyncio.Future[T]", value)
-    result: asyncio.Future[Response] = below.get_loop().create_future()
+    source = cast("asyncio.Future[T]", value)
+    below: asyncio.Future[Any] = source
+    result: asyncio.Future[Response] = source.get_loop().create_future()
 
-    def settle(done: asyncio.Future[T]) -> None:
+    def settle(done: asyncio.Future[Any]) -> None:
+        nonlocal below
         if result.done():
             if not done.cancelled():
                 done.exception()
@@ -358,15 +369,23 @@ def then(
         if error is not None:
             result.set_exception(error)
             return
-        try:
-            result.set_result(function(done.result()))
-        except Exception as raised:
-            result.set_exception(raised)
+        answer = done.result()
+        if done is source:
+            try:
+                answer = function(answer)
+            except Exception as raised:
+                result.set_exception(raised)
+                return
+            if isinstance(answer, asyncio.Future):
+                below = answer
+                below.add_done_callback(settle)
+                return
+        result.set_result(answer)
 
     def abandon(done: asyncio.Future[Any]) -> None:
         if done.cancelled() and not below.done():
             below.cancel()
 
     result.add_done_callback(abandon)
-    below.add_done_callback(settle)
+    source.add_done_callback(settle)
     return result

@@ -21,7 +21,7 @@ import httptools
 
 from pyconsul.http.errors import error_response
 from pyconsul.http.face import STATUS_LINES, Face, HttpOptions
-from pyconsul.http.hot import MAX_REQUEST
+from pyconsul.http.hot import MAX_REQUEST, HotAnswer
 from pyconsul.http.routing import Request, Response, Routes
 from pyconsul.http.stream import Stream
 from pyconsul.types.messages import Caller
@@ -34,6 +34,10 @@ MAX_BACKLOG = 64
 
 HEAD_SECONDS = 60.0
 """Time a client has to send a request's head."""
+
+ROLE_SECONDS = 0.001
+"""How long what is known of lease and leader holds for kept answers; the
+lease ends long before anybody else can lead."""
 
 _DRAIN = 1 << 20
 _SWEEP_SECONDS = 15.0
@@ -135,12 +139,13 @@ class Connection(asyncio.Protocol):
         if idle and len(data) <= MAX_REQUEST and self._stream is None:
             answer = self._hot.get(data)
             if answer is not None and not self._paused:
-                lead = self._server.lead(answer.status)
-                if answer.body is None:
-                    self._transport.write(lead + answer.head)
-                else:
-                    self._transport.writelines([lead + answer.head, answer.body])
-                return
+                head = self._server.kept_head(answer)
+                if head is not None:
+                    if answer.body is None:
+                        self._transport.write(head)
+                    else:
+                        self._transport.writelines([head, answer.body])
+                    return
         else:
             idle = False
         if self._in_message:
@@ -356,7 +361,12 @@ class Connection(asyncio.Protocol):
             alive = False
         if key is not None and response.cells and response.status in (200, 404):
             self._face.hot.offer(
-                key, response.status, head + b"\r\n", body, response.cells
+                key,
+                response.status,
+                head + b"\r\n",
+                body,
+                response.cells,
+                response.max_contact_ms,
             )
         if response.stream is not None:
             self._start_stream(response, lead + head, alive, old)
@@ -413,6 +423,9 @@ class HttpServer:
         self._clients: dict[str, int] = {}
         self._leads: dict[int, bytes] = {}
         self._date_until = 0.0
+        self._role_until = 0.0
+        self._may_lead = False
+        self._contact_ms = -1
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(
@@ -487,6 +500,24 @@ class HttpServer:
                 self._clients[remote] = count
             else:
                 del self._clients[remote]
+
+    def kept_head(self, answer: HotAnswer) -> bytes | None:
+        """Return the head of a kept answer (with its body, if that is small).
+
+        ``None`` when it may not be given now.
+        """
+        now = self.loop.time()
+        if now >= self._role_until:
+            self._role_until = now + ROLE_SECONDS
+            self._may_lead = self.face.leads()
+            self._contact_ms = self.face.contact_ms()
+        lead = self.lead(answer.status)
+        if answer.tail is None:
+            return lead + answer.head if self._may_lead else None
+        contact = self._contact_ms
+        if not 0 <= contact <= answer.max_contact_ms:
+            return None
+        return b"%b%b%d%b" % (lead, answer.head, contact, answer.tail)
 
     def lead(self, status: int) -> bytes:
         """Return the status line and the date, made once a second."""

@@ -385,11 +385,17 @@ def test_which_answers_may_be_kept(caller: FakeCaller) -> None:
     assert ask(face, "GET /v1/kv/a").cells == (caller.cell,)
     assert ask(face, "GET /v1/kv/b").cells == (caller.cell,)
     assert ask(face, "GET /v1/kv/a?consistent").cells is None
-    assert ask(face, "GET /v1/kv/a?stale").cells is None
-    face.leads = lambda: True
+    assert ask(face, "GET /v1/kv/a").max_contact_ms == -1
     assert ask(face, "GET /v1/kv/a?stale").cells == (caller.cell,)
     caller.answers["KVS.Get"] = Reply(None, 1, (caller.cell,), last_contact_ms=3)
+    stale = ask(face, "GET /v1/kv/a?stale")
+    assert stale.cells == (caller.cell,)
+    assert stale.max_contact_ms > 1 << 40
+    assert ask(face, "GET /v1/kv/a?max_stale=2s").max_contact_ms == 2000
+    caller.answers["KVS.Get"] = Reply(None, 1, (caller.cell,), known_leader=False)
     assert ask(face, "GET /v1/kv/a?stale").cells is None
+    caller.answers["KVS.Get"] = Reply(None, 1)  # it came from another process
+    assert ask(face, "GET /v1/kv/a").cells is None
 
 
 def test_equal_waiters_share_an_encoding(caller: FakeCaller) -> None:

@@ -50,6 +50,7 @@ class Room:
         self.caller = FakeCaller()
         settings = HttpOptions(node_name="n", datacenter="dc1", **options)
         self.server = HttpServer(self.caller, build_routes(settings), settings)
+        self.server.face.leads = lambda: True
         self.port = 0
         self.clients: list[Client] = []
 
