@@ -33,7 +33,7 @@ from pyconsul.net.rpc_stream import (
     known_methods,
 )
 from pyconsul.net.yamux_link import YamuxLink
-from pyconsul.types.errors import ConsulError
+from pyconsul.types.errors import ConsulError, NotFoundError
 from pyconsul.types.messages import Reply
 from pyconsul.yamux import (
     Event,
@@ -429,7 +429,16 @@ class _ClientLink(YamuxLink):
         if call.done():
             return
         if text:
-            call.set_exception(error_from_text(text))
+            error = error_from_text(text)
+            absent = (
+                call.method.absent_reply(text)
+                if isinstance(error, NotFoundError)
+                else None
+            )
+            if absent is not None:
+                call.set_result(absent)
+            else:
+                call.set_exception(error)
             return
         try:
             reply = call.method.reply_from_plain(body, call.args)

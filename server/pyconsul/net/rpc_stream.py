@@ -38,6 +38,10 @@ class RpcMethod(Protocol):
         """Return the reply; raises ``ConsulError`` when it is malformed."""
         ...
 
+    def absent_reply(self, error: str) -> Reply | None:
+        """Return the reply that an error text stands for, if it is one."""
+        ...
+
 
 Methods = Mapping[str, RpcMethod]
 
