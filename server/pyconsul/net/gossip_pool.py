@@ -12,8 +12,10 @@ import logging
 import math
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from pyconsul.filter.regex import Regex, compile_regex
 from pyconsul.gossip.keyring import Keyring
 from pyconsul.gossip.messages import (
     STREAMS_MAX,
@@ -106,12 +108,13 @@ class GossipPool:
                 options.advertise_port or port,
                 settings=options.serf_settings(),
                 memberlist_settings=self.options.memberlist_settings(),
-                keyring=self._keyring or None,
+                keyring=self._keyring,
                 tags=options.tags,
                 rng=random.Random(),
                 now=self._loop.time(),
                 snapshot=snapshot,
                 merge=options.merge,
+                search=_search,
             )
             self._udp, _ = await self._loop.create_datagram_endpoint(
                 lambda: Packets(self._receive_packet), sock=udp
@@ -209,7 +212,14 @@ class GossipPool:
             error = await done
         finally:
             self._joins.pop(join_id, None)
-        return f"Failed to join {target.host}: {error}" if error else ""
+        if not error:
+            return ""
+        # The core puts a longer form of this prefix in front of its own errors.
+        node = target.node and f"{target.node}/"
+        error = error.removeprefix(
+            f"Failed to join {node}{target.host}:{target.port}: "
+        )
+        return f"Failed to join {target.host}: {error}"
 
     def members(self) -> list[Member]:
         """Return all members, also failed and left ones."""
@@ -511,3 +521,13 @@ class GossipPool:
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: str) -> Regex:
+    return compile_regex(pattern)
+
+
+def _search(pattern: str, text: str) -> bool:
+    """Search in linear time: the patterns come from any member."""
+    return _compiled(pattern).search(text)
