@@ -124,6 +124,18 @@ class AgentClient:
         """Write to ``path``."""
         return self._ask("PUT", path, query, body, failing, absent_ok=absent_ok)
 
+    def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | list[str]],
+        body: bytes,
+        *,
+        failing: str,
+    ) -> Answer:
+        """Write to ``path`` by any method."""
+        return self._ask(method, path, query, body, failing)
+
     def delete(
         self, path: str, query: Mapping[str, str | list[str]], *, failing: str
     ) -> Answer:

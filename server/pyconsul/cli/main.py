@@ -28,6 +28,7 @@ COMMANDS = {
     "info": "info:INFO",
     "join": "membership:JOIN",
     "keygen": "membership:KEYGEN",
+    "keyring": "keyring:KEYRING",
     "kv delete": "kv_write:DELETE",
     "kv export": "kv_transfer:EXPORT",
     "kv get": "kv_read:GET",
@@ -37,6 +38,11 @@ COMMANDS = {
     "maint": "maint:MAINT",
     "members": "membership:MEMBERS",
     "monitor": "monitor:MONITOR",
+    "operator autopilot get-config": "operator:GET_CONFIG",
+    "operator autopilot set-config": "operator:SET_CONFIG",
+    "operator autopilot state": "operator:STATE",
+    "operator raft list-peers": "operator:LIST_PEERS",
+    "operator raft remove-peer": "operator:REMOVE_PEER",
     "reload": "membership:RELOAD",
     "services deregister": "services:DEREGISTER",
     "services register": "services:REGISTER",
@@ -46,7 +52,10 @@ COMMANDS = {
 }
 """Module and name of every command; "" for one that parses its own flags."""
 
-GROUPS = frozenset(name.split()[0] for name in COMMANDS if " " in name)
+GROUPS = frozenset(
+    name[:at] for name in COMMANDS for at, char in enumerate(name) if char == " "
+)
+"""What has subcommands: ``kv``, ``operator``, ``operator raft``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,13 +87,18 @@ def _dispatch(words: list[str]) -> int:
         )
         return 1
     if first in GROUPS:
-        name = " ".join(words[:2])
+        name, at = first, 1
+        while name in GROUPS and at < len(words):
+            longer = f"{name} {words[at]}"
+            if longer not in COMMANDS and longer not in GROUPS:
+                break
+            name, at = longer, at + 1
         if name in COMMANDS:
-            return _run(name, words[2:])
+            return _run(name, words[at:])
         from .overview import group_overview
 
-        wants_help = any(word in HELP for word in words[1:2])
-        (sys.stdout if wants_help else sys.stderr).write(group_overview(first))
+        wants_help = any(word in HELP for word in words[at : at + 1])
+        (sys.stdout if wants_help else sys.stderr).write(group_overview(name))
         return 0 if wants_help else 1
     if first in COMMANDS:
         return _run(first, words[1:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .main import COMMANDS
+from .main import COMMANDS, GROUPS
 
 _SYNOPSES = {
     "agent": "Runs an agent",
@@ -15,6 +15,7 @@ _SYNOPSES = {
     "info": "Shows the counters of the agent",
     "join": "Makes the agent join a cluster",
     "keygen": "Makes a key for gossip",
+    "keyring": "Lists and changes the keys of gossip",
     "kv": "Reads and writes keys",
     "kv delete": "Deletes a key, or all with a prefix",
     "kv export": "Prints a tree of keys as JSON",
@@ -25,6 +26,14 @@ _SYNOPSES = {
     "maint": "Takes a node or service out of use, and back",
     "members": "Lists the members of the cluster",
     "monitor": "Follows the log of the agent",
+    "operator": "Shows and changes how the servers work together",
+    "operator autopilot": "Shows and changes autopilot",
+    "operator autopilot get-config": "Prints the settings",
+    "operator autopilot set-config": "Changes the settings",
+    "operator autopilot state": "Prints the servers and their health",
+    "operator raft": "Shows and changes the Raft peers",
+    "operator raft list-peers": "Prints the Raft peers",
+    "operator raft remove-peer": "Removes a Raft peer",
     "reload": "Makes the agent read its configuration again",
     "services": "Registers and deregisters services",
     "services deregister": "Removes services from the agent",
@@ -46,11 +55,17 @@ def overview() -> str:
 
 def group_overview(group: str) -> str:
     """Return the help of a group of commands, such as ``kv``."""
-    names = [name for name in COMMANDS if name.startswith(group + " ")]
+    below = group + " "
+    depth = below.count(" ")
+    names = sorted(
+        name
+        for name in (*COMMANDS, *GROUPS)
+        if name.startswith(below) and name.count(" ") == depth
+    )
     return (
         f"Usage: pyconsul {group} <subcommand> [options] [args]\n\n"
         f"  {_SYNOPSES[group]}. Every subcommand explains itself with -h.\n\n"
-        "Subcommands:\n" + _listing(names, [name.split()[1] for name in names])
+        "Subcommands:\n" + _listing(names, [name.split()[-1] for name in names])
     )
 
 

@@ -8,6 +8,7 @@ from pyconsul.http import (
     config_entries,
     coordinate,
     health,
+    keyring,
     kv,
     operator,
     query,
@@ -35,6 +36,7 @@ def build_routes(options: HttpOptions, *, ui_path: str = "") -> Routes:
     status.add_routes(routes)
     coordinate.add_routes(routes, disabled=options.disable_coordinates)
     operator.add_routes(routes)
+    keyring.add_routes(routes)
     query.add_routes(routes)
     ui_data.add_routes(routes)
     if ui_path:

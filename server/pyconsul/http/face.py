@@ -68,6 +68,8 @@ class HttpOptions:
     allow_write_from: tuple[IPv4Network | IPv6Network, ...] = ()
     unprintable_char_filter: bool = True
     disable_coordinates: bool = False
+    server: bool = True
+    """This agent is a server; a client answers some operator calls otherwise."""
 
 
 class Face:

@@ -1,16 +1,82 @@
-"""``/v1/operator/`` (part 3 of the reference): the Raft configuration."""
+"""``/v1/operator/`` (part 3 of the reference, 1 and 2): Raft and autopilot."""
 
 from __future__ import annotations
 
-from pyconsul.http.encoding import json_response
-from pyconsul.http.params import read, read_options
-from pyconsul.http.routing import Answer, Request, Response, Routes
-from pyconsul.types.messages import EmptyRequest, Reply
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec.structs import replace
+
+from pyconsul.http.decoding import (
+    BOOL,
+    DURATION,
+    STRING,
+    UINT,
+    Shape,
+    decode_as,
+)
+from pyconsul.http.encoding import (
+    FALSE,
+    TRUE,
+    body_response,
+    encode,
+    json_response,
+    pretty,
+    sorted_map,
+    wants_pretty,
+)
+from pyconsul.http.params import read, read_options, write_options
+from pyconsul.http.routing import TEXT, Answer, Request, Response, Routes, then
+from pyconsul.types.autopilot import AutopilotState, ServerState
+from pyconsul.types.durations import SECOND, format_duration
+from pyconsul.types.errors import BadRequestError
+from pyconsul.types.messages import DCSpecificRequest, EmptyRequest, Reply
+from pyconsul.types.operations import (
+    AutopilotConfig,
+    AutopilotHealth,
+    AutopilotSetConfigRequest,
+    RaftRemovePeerRequest,
+    ServerHealth,
+)
+
+_MAX_INDEX = (1 << 64) - 1
+_UNHEALTHY = 429
+_STATUSES = ("none", "alive", "leaving", "left", "failed")
+_CONFIG = Shape(
+    {
+        "CleanupDeadServers": BOOL,
+        "LastContactThreshold": DURATION,
+        "MaxTrailingLogs": UINT,
+        "MinQuorum": UINT,
+        "ServerStabilizationTime": DURATION,
+        "RedundancyZoneTag": STRING,
+        "DisableUpgradeMigration": BOOL,
+        "UpgradeVersionTag": STRING,
+        "CreateIndex": UINT,
+        "ModifyIndex": UINT,
+    },
+    ignore_unknown=True,
+)
 
 
 def add_routes(routes: Routes) -> None:
     """Add the operator routes."""
     routes.add("operator/raft/configuration", GET=raft_configuration)
+    routes.add("operator/raft/peer", DELETE=remove_peer)
+    routes.add(
+        "operator/autopilot/configuration",
+        GET=autopilot_config,
+        PUT=set_autopilot_config,
+    )
+    routes.add("operator/autopilot/health", GET=server_health)
+    routes.add("operator/autopilot/state", GET=autopilot_state)
+
+
+def _options(request: Request) -> dict[str, Any]:
+    """Return the options of a read that never blocks."""
+    options = read_options(request)
+    options.pop("min_query_index", None)
+    return options
 
 
 def raft_configuration(request: Request) -> Answer:
@@ -19,6 +85,186 @@ def raft_configuration(request: Request) -> Answer:
     def view(request: Request, reply: Reply, headers: bytes) -> Response:
         return json_response(request, reply.value)
 
-    options = read_options(request)
-    options.pop("min_query_index", None)
-    return read(request, "Operator.RaftGetConfiguration", EmptyRequest(**options), view)
+    args = EmptyRequest(**_options(request))
+    return read(request, "Operator.RaftGetConfiguration", args, view)
+
+
+def remove_peer(request: Request) -> Answer:
+    """Remove a server from the Raft configuration, by id or address."""
+    server_id, address = request.query.get("id"), request.query.get("address")
+    if not server_id and not address:
+        raise BadRequestError(
+            "Bad request: Must specify either ?id with the server's ID or ?address "
+            "with IP:port of peer to remove"
+        )
+    if server_id and address:
+        raise BadRequestError("Bad request: Must specify only one of ?id or ?address")
+    args = RaftRemovePeerRequest(
+        id=server_id, address=address, **write_options(request)
+    )
+    kind = "ByID" if server_id else "ByAddress"
+    return then(
+        request.face.caller.call(f"Operator.RaftRemovePeer{kind}", args),
+        lambda _: Response(),
+    )
+
+
+# -- autopilot
+
+
+def autopilot_config(request: Request) -> Answer:
+    """Return autopilot's settings; no index header."""
+
+    def view(request: Request, reply: Reply, headers: bytes) -> Response:
+        return json_response(request, config_view(reply.value))
+
+    args = DCSpecificRequest(**_options(request))
+    return read(request, "Operator.AutopilotGetConfiguration", args, view)
+
+
+def config_view(config: AutopilotConfig) -> dict[str, Any]:
+    """Return the settings, durations as text."""
+    return {
+        "CleanupDeadServers": config.cleanup_dead_servers,
+        "LastContactThreshold": format_duration(config.last_contact_threshold),
+        "MaxTrailingLogs": config.max_trailing_logs,
+        "MinQuorum": config.min_quorum,
+        "ServerStabilizationTime": format_duration(config.server_stabilization_time),
+        "RedundancyZoneTag": config.redundancy_zone_tag,
+        "DisableUpgradeMigration": config.disable_upgrade_migration,
+        "UpgradeVersionTag": config.upgrade_version_tag,
+        "CreateIndex": config.create_index,
+        "ModifyIndex": config.modify_index,
+    }
+
+
+def set_autopilot_config(request: Request) -> Answer:
+    """Write all settings; what is left out becomes zero."""
+    config = decode_as(
+        request.body,
+        _CONFIG,
+        AutopilotConfig,
+        "Bad request: Error parsing autopilot config: ",
+    )
+    cas = "cas" in request.query
+    if cas:
+        config = replace(config, modify_index=_cas(request.query.get("cas")))
+    args = AutopilotSetConfigRequest(config=config, cas=cas, **write_options(request))
+    return then(
+        request.face.caller.call("Operator.AutopilotSetConfiguration", args),
+        lambda reply: body_response(request, TRUE if reply.value else FALSE),
+    )
+
+
+def _cas(text: str) -> int:
+    problem = ""
+    if not (text.isascii() and text.isdigit()):
+        problem = "invalid syntax"
+    elif int(text[:21]) > _MAX_INDEX:
+        problem = "value out of range"
+    if problem:
+        raise BadRequestError(
+            "Bad request: Error parsing cas value: "
+            f'strconv.ParseUint: parsing "{text}": {problem}'
+        )
+    return int(text)
+
+
+def server_health(request: Request) -> Answer:
+    """Return the health of the servers; 429 as long as one is unhealthy."""
+
+    def view(request: Request, reply: Reply, headers: bytes) -> Response:
+        health: AutopilotHealth = reply.value
+        value = {
+            "Healthy": health.healthy,
+            "FailureTolerance": health.failure_tolerance,
+            "Servers": [_health_view(one) for one in health.servers] or None,
+        }
+        if health.healthy:
+            return json_response(request, value)
+        body = encode(value)
+        return Response(
+            _UNHEALTHY, pretty(body) if wants_pretty(request) else body, TEXT
+        )
+
+    args = DCSpecificRequest(**_options(request))
+    return read(request, "Operator.ServerHealth", args, view)
+
+
+def _status(health: ServerHealth) -> str:
+    known = 0 <= health.serf_status < len(_STATUSES)
+    return _STATUSES[health.serf_status] if known else "none"
+
+
+def _health_view(health: ServerHealth) -> dict[str, Any]:
+    return {
+        "ID": health.id,
+        "Name": health.name,
+        "Address": health.address,
+        "SerfStatus": _status(health),
+        "Version": health.version,
+        "Leader": health.leader,
+        "LastContact": format_duration(health.last_contact),
+        "LastTerm": health.last_term,
+        "LastIndex": health.last_index,
+        "Healthy": health.healthy,
+        "Voter": health.voter,
+        "StableSince": time_text(
+            (health.stable_since + SECOND // 2) // SECOND * SECOND
+        ),
+    }
+
+
+def time_text(ns: int) -> str:
+    """Return nanoseconds since 1970 as Go prints them; 0 is Go's zero time."""
+    if ns <= 0:
+        return "0001-01-01T00:00:00Z"
+    whole, part = divmod(ns, SECOND)
+    text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return text + (f".{part:09d}".rstrip("0") if part else "") + "Z"
+
+
+def autopilot_state(request: Request) -> Answer:
+    """Return all that autopilot knows of the servers, by id."""
+
+    def view(request: Request, reply: Reply, headers: bytes) -> Response:
+        return json_response(request, state_view(reply.value))
+
+    args = DCSpecificRequest(**_options(request))
+    return read(request, "Operator.AutopilotState", args, view)
+
+
+def state_view(state: AutopilotState) -> dict[str, Any]:
+    """Return the state; empty lists of read replicas are left out."""
+    view: dict[str, Any] = {
+        "Healthy": state.healthy,
+        "FailureTolerance": state.failure_tolerance,
+        # Without redundancy zones nobody stands by.
+        "OptimisticFailureTolerance": state.failure_tolerance,
+        "Servers": {one.health.id: _server_view(one) for one in state.servers},
+        "Leader": state.leader,
+        "Voters": state.voters,
+    }
+    if state.read_replicas:
+        view["ReadReplicas"] = state.read_replicas
+    return view
+
+
+def _server_view(server: ServerState) -> dict[str, Any]:
+    health = server.health
+    return {
+        "ID": health.id,
+        "Name": health.name,
+        "Address": health.address,
+        "NodeStatus": _status(health),
+        "Version": health.version,
+        "LastContact": format_duration(health.last_contact),
+        "LastTerm": health.last_term,
+        "LastIndex": health.last_index,
+        "Healthy": health.healthy,
+        "StableSince": time_text(health.stable_since),
+        "ReadReplica": server.read_replica,
+        "Status": server.status,
+        "Meta": sorted_map(server.meta),
+        "NodeType": server.node_type,
+    }
