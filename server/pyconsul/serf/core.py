@@ -2,41 +2,63 @@
 
 A ``Serf`` owns a memberlist and is its delegate. Bytes, ends of streams and
 ``now`` go in; outputs (``take_outputs``) come out in the order they must take
-effect. Nothing here does I/O; randomness comes from the ``rng`` given.
+effect. Nothing here does I/O; randomness comes from the ``rng`` given. The
+query side is in ``asking.py``, the leave in ``leaving.py``.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from heapq import heappop, heappush
+from math import ceil, log10
 
-import msgspec
-
-from pyconsul.serf.member import Member
-from pyconsul.serf.outputs import QueryEvent
-from pyconsul.serf.settings import Settings
+from pyconsul.gossip import messages as gossip
+from pyconsul.gossip.core import Memberlist
+from pyconsul.gossip.keyring import Keyring
+from pyconsul.serf import codec, coordinate
+from pyconsul.serf.asking import Asking
+from pyconsul.serf.broadcasts import BroadcastQueue
+from pyconsul.serf.clock import LamportClock
+from pyconsul.serf.events import EventBuffer
+from pyconsul.serf.leaving import Leaving
+from pyconsul.serf.member import Member, MemberEvent, Status, UserEvent
+from pyconsul.serf.members import MemberTable, member_of
+from pyconsul.serf.messages import (
+    EventMessage,
+    JoinIntent,
+    Kind,
+    LeaveIntent,
+    PushPull,
+    Query,
+)
+from pyconsul.serf.outputs import NameConflict, OwnOutput, QueryEvent
+from pyconsul.serf.queries import QueryParams, Search, simple_search
+from pyconsul.serf.rejoining import Rejoining
+from pyconsul.serf.settings import USER_EVENT_BYTES_MAX, Settings
 from pyconsul.serf.snapshot import SnapshotState
+from pyconsul.serf.tags import encode_tags
 from pyconsul.types.coordinates import Coord
-
-if TYPE_CHECKING:
-    from pyconsul.gossip.keyring import Keyring
+from pyconsul.types.errors import ConfigError, TooLargeError
+from pyconsul.types.gomsgpack import MsgpackError
 
 MergeCheck = Callable[[Sequence[Member]], None]
 """Raises ``MergeRefusedError`` when one of the members must stay outside."""
 
+Output = gossip.Output | MemberEvent | UserEvent | OwnOutput
 
-class QueryParams(msgspec.Struct, frozen=True, kw_only=True):
-    """A query to ask; ``filter_tags`` are regular expressions by tag name."""
+__all__ = ["MergeCheck", "Output", "QueryParams", "Serf", "SerfState"]
 
-    name: str
-    payload: bytes = b""
-    filter_nodes: Sequence[str] = ()
-    filter_tags: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
-    request_ack: bool = False
-    relay_factor: int = 0
-    timeout_s: float = 0.0
-    """0: the default for the size of the pool."""
+_RELAY = bytes((Kind.RELAY,))
+
+
+class SerfState(Enum):
+    """How far a node is from having left."""
+
+    ALIVE = "alive"
+    LEAVING = "leaving"
+    LEFT = "left"
 
 
 class Serf:
@@ -49,84 +71,193 @@ class Serf:
         port: int,
         *,
         settings: Settings,
-        memberlist_settings: Any,
+        memberlist_settings: gossip.Settings,
         keyring: Keyring | None,
         tags: Mapping[str, str],
         rng: random.Random,
         now: float,
         snapshot: SnapshotState | None = None,
         merge: MergeCheck | None = None,
-        versions: bytes = b"\1\5\2\2\5\4",
+        search: Search = simple_search,
+        versions: bytes = gossip.VERSIONS_DEFAULT,
     ) -> None:
         """Start alone; with a ``snapshot`` (even an empty one), write its lines
-        and try to rejoin its members. Raises ``TooLargeError`` for the tags."""
-        raise NotImplementedError
+        and try to rejoin its members. ``search`` matches tag filters.
+
+        Raises ``TooLargeError`` for the tags, ``ConfigError`` for the settings.
+        """
+        if settings.user_event_bytes_max > USER_EVENT_BYTES_MAX:
+            raise ConfigError(
+                f"user event size limit exceeds limit of {USER_EVENT_BYTES_MAX} bytes"
+            )
+        self.name = name
+        self.address = (host, port)
+        self.settings = settings
+        self.memberlist_settings = memberlist_settings
+        self.keyring = Keyring() if keyring is None else keyring
+        self.rng = rng
+        self.now = now
+        self._meta = encode_tags(tags)
+        self._merge = merge
+        self._outputs: list[Output] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_number = 0
+        self._joins: dict[int, bool] = {}  # by id: whether old events are ignored
+        self._own_joins: dict[int, Callable[[str], None]] = {}
+        self._table = MemberTable(
+            name,
+            settings,
+            emit=self._on_member_event,
+            on_accused=self._tell_join,
+            on_prune=self._prune,
+            on_forgotten=self._forgotten,
+        )
+        self._event_clock = LamportClock()
+        self._events = EventBuffer(settings.event_buffer_slots)
+        self._intent_queue = BroadcastQueue()
+        self._query_queue = BroadcastQueue()
+        self._event_queue = BroadcastQueue()
+        self._asking = Asking(self, self._table, self._query_queue, search)
+        self._leaving = Leaving(self, self._table)
+        self._coordinates = coordinate.CoordinateClient(rng)
+        self._ack = b""
+        self._peer_acks: dict[str, bytes] = {}  # coordinates, as they came
+        self._rejoining = Rejoining(self, self._table, writes=snapshot is not None)
+        if snapshot is not None:
+            self._restore(snapshot)
+        self.memberlist = Memberlist(
+            name,
+            host,
+            port,
+            settings=memberlist_settings,
+            keyring=self.keyring,
+            delegate=self,
+            rng=rng,
+            now=now,
+            versions=versions,
+        )
+        self._every(settings.reap_interval_s, self._reap)
+        self._every(settings.reconnect_interval_s, self._rejoining.reconnect)
+        self._every(settings.queue_check_interval_s, self._check_queues)
+        self._finish()
 
     # Inputs: those of the memberlist.
 
     def tick(self, now: float) -> None:
         """Do what is due."""
-        raise NotImplementedError
+        self.now = now
+        self.memberlist.tick(now)
+        while self._timers and self._timers[0][0] <= now:
+            heappop(self._timers)[2]()
+        self._finish()
 
-    def receive_packet(self, data: bytes, source: tuple[str, int], now: float) -> None:
+    def receive_packet(self, data: bytes, source: gossip.Address, now: float) -> None:
         """Take a UDP packet."""
-        raise NotImplementedError
+        self.now = now
+        self.memberlist.receive_packet(data, source, now)
+        self._finish()
 
-    def receive_stream(self, data: bytes, now: float) -> bytes | None:
-        """Take a complete incoming exchange; return the reply, if any."""
-        raise NotImplementedError
+    def receive_stream(self, message: bytes, now: float) -> bytes | None:
+        """Take an incoming stream's message; return the reply, if any."""
+        self.now = now
+        reply = self.memberlist.receive_stream(message, now)
+        self._finish()
+        return reply
 
     def stream_done(self, stream_id: int, reply: bytes | None, now: float) -> None:
         """Take the reply to an ``OpenStream``; ``None``: it failed."""
-        raise NotImplementedError
+        self.now = now
+        self.memberlist.stream_done(stream_id, reply, now)
+        self._finish()
 
     def next_deadline(self) -> float:
         """Return when ``tick`` has something to do."""
-        raise NotImplementedError
+        return min(self.memberlist.next_deadline(), self._timers[0][0])
 
-    def take_outputs(self) -> list[Any]:
+    def take_outputs(self) -> list[Output]:
         """Return and forget the outputs so far, in order."""
-        raise NotImplementedError
+        outputs = self._outputs
+        self._outputs = []
+        return outputs
 
     # Calls.
 
     def join(
         self,
-        address: tuple[str, int],
+        address: gossip.Address,
         now: float,
         *,
         node_name: str = "",
         ignore_old: bool = False,
     ) -> int:
         """Push/pull with a node; ``Joined`` with the returned id tells the end."""
-        raise NotImplementedError
+        self.now = now
+        join_id = self.memberlist.join(address, now, node_name=node_name)
+        self._joins[join_id] = ignore_old
+        self._finish()
+        return join_id
 
     def leave(self, now: float) -> None:
         """Leave gracefully; ``LeaveDone`` tells the end. Again: no effect."""
-        raise NotImplementedError
+        self.now = now
+        if not self._leaving.has_begun:
+            self._rejoining.note_leave()
+            self._leaving.begin()
+        self._finish()
 
     def force_leave(self, name: str, prune: bool, now: float) -> None:
         """Make a failed member a left one; with ``prune``, forget it."""
-        raise NotImplementedError
+        self.now = now
+        ltime = self._table.clock.increment()
+        intent = LeaveIntent(ltime=ltime, node=name, prune=prune)
+        self._table.leave_intent(intent, now)
+        if self.has_alive_peers():
+            self._intent_queue.add(codec.encode(intent))
+        self._finish()
 
     def set_tags(self, tags: Mapping[str, str], now: float) -> None:
         """Replace the tags and tell the pool; raises ``TooLargeError``."""
-        raise NotImplementedError
+        self.now = now
+        self._meta = encode_tags(tags)
+        self.memberlist.update_meta(now)
+        if self._table.states[self.name].member.tags != dict(tags):
+            self._table.updated(self.memberlist.local)
+        self._finish()
 
     def user_event(self, name: str, payload: bytes, coalesce: bool, now: float) -> None:
         """Send an event to all, ourselves too; raises ``TooLargeError``."""
-        raise NotImplementedError
+        self.now = now
+        limit = self.settings.user_event_bytes_max
+        size = len(name.encode("utf-8", "surrogateescape")) + len(payload)
+        what = "user event exceeds configured limit of {} bytes {} encoding"
+        if size > limit:
+            raise TooLargeError(what.format(limit, "before"))
+        message = EventMessage(
+            ltime=self._event_clock.time, name=name, payload=payload, coalesce=coalesce
+        )
+        encoded = codec.encode(message)
+        if len(encoded) > limit:
+            raise TooLargeError(what.format(limit, "after"))
+        self._event_clock.increment()
+        self._take_event(message)
+        self._event_queue.add(encoded)
+        self._finish()
 
     def query(self, params: QueryParams, now: float) -> int:
         """Ask all; ``QueryAck``, ``QueryAnswer`` and ``QueryDone`` carry the id.
 
         Raises ``TooLargeError`` and, for the relay factor, ``BadRequestError``.
         """
-        raise NotImplementedError
+        self.now = now
+        handle = self._asking.ask(params)
+        self._finish()
+        return handle
 
     def respond(self, query: QueryEvent, payload: bytes, now: float) -> None:
         """Answer a query, once; raises ``TooLargeError`` and ``ConsulError``."""
-        raise NotImplementedError
+        self.now = now
+        self._asking.respond(query, payload)
+        self._finish()
 
     def key_operation(
         self, operation: str, key: str, now: float, *, relay_factor: int = 0
@@ -135,36 +266,325 @@ class Serf:
 
         ``KeysDone`` carries the id. Raises ``BadRequestError``.
         """
-        raise NotImplementedError
+        self.now = now
+        handle = self._asking.ask_keys(operation, key, relay_factor)
+        self._finish()
+        return handle
 
     # Views.
 
+    @property
+    def state(self) -> SerfState:
+        """Whether this node stays, leaves or has left."""
+        if not self._leaving.has_begun:
+            return SerfState.ALIVE
+        return SerfState.LEFT if self._leaving.is_over else SerfState.LEAVING
+
     def members(self) -> list[Member]:
         """Return all members, also failed and left ones."""
-        raise NotImplementedError
+        return list(self._table)
 
     def member(self, name: str) -> Member | None:
         """Return one member."""
-        raise NotImplementedError
+        return self._table.get(name)
 
     def local_member(self) -> Member:
         """Return this node."""
-        raise NotImplementedError
+        return self._table.states[self.name].member
 
     @property
     def coordinate(self) -> Coord:
         """This node's network coordinate."""
-        raise NotImplementedError
+        return self._coordinates.coordinate
 
     def coordinate_of(self, name: str) -> Coord | None:
         """Return a member's coordinate as last seen in a ping's ack."""
-        raise NotImplementedError
+        if name == self.name:
+            return self._coordinates.coordinate
+        return coordinate.decode_ack(self._peer_acks.get(name, b""))
 
     @property
     def encrypted(self) -> bool:
         """Whether gossip is encrypted."""
-        raise NotImplementedError
+        return bool(self.keyring)
 
     def stats(self) -> dict[str, str]:
         """Return what ``consul info`` shows of a pool."""
-        raise NotImplementedError
+        numbers = {
+            "coordinate_resets": self._coordinates.resets,
+            "event_queue": len(self._event_queue),
+            "event_time": self._event_clock.time,
+            "failed": len(self._table.failed),
+            "health_score": self.memberlist.health_score,
+            "intent_queue": len(self._intent_queue),
+            "left": len(self._table.left),
+            "member_time": self._table.clock.time,
+            "members": len(self._table),
+            "query_queue": len(self._query_queue),
+            "query_time": self._asking.clock.time,
+        }
+        stats = {key: str(number) for key, number in numbers.items()}
+        stats["encrypted"] = "true" if self.encrypted else "false"
+        return dict(sorted(stats.items()))
+
+    # What the parts use (``host.Host``).
+
+    def emit(self, output: OwnOutput | MemberEvent | UserEvent) -> None:
+        """Add an output."""
+        self._outputs.append(output)
+
+    def at(self, when: float, callback: Callable[[], None]) -> None:
+        """Call back in the first tick from ``when`` on."""
+        self._timer_number += 1
+        heappush(self._timers, (when, self._timer_number, callback))
+
+    def send(self, address: gossip.Address, payload: bytes) -> None:
+        """Send a Serf message to one node; to ourselves without a packet."""
+        if address == self.address:
+            self.on_message(payload)
+        else:
+            self.memberlist.send_user(address, payload)
+
+    def has_alive_peers(self) -> bool:
+        """Whether anybody else would hear us."""
+        return any(node.name != self.name for node in self.memberlist.alive_nodes())
+
+    def note_query(self, ltime: int) -> None:
+        """Remember a query's time in the snapshot."""
+        self._rejoining.note_query(ltime)
+
+    def queue_intent(
+        self, payload: bytes, done: Callable[[], None] | None = None
+    ) -> None:
+        """Broadcast an intent."""
+        self._intent_queue.add(payload, done)
+
+    def join_quietly(
+        self, name: str, address: gossip.Address, done: Callable[[str], None]
+    ) -> None:
+        """Join without an output; ``done`` gets the error, or an empty text."""
+        join_id = self.memberlist.join(address, self.now, node_name=name)
+        self._own_joins[join_id] = done
+
+    # What memberlist calls (``gossip.messages.Delegate``).
+
+    def node_meta(self) -> bytes:
+        """Return the encoded tags."""
+        return self._meta
+
+    def on_message(self, payload: bytes) -> None:
+        """Take a Serf message; what cannot be read is dropped."""
+        try:
+            if payload[:1] == _RELAY:
+                address, inner = codec.decode_relay(payload)
+                # Relays of relays would only serve to send us in circles.
+                if inner[:1] not in (b"", _RELAY):
+                    self.send(address, inner)
+                return
+            message = codec.decode(payload)
+        except MsgpackError:
+            return
+        if isinstance(message, EventMessage):
+            if self._take_event(message):
+                self._event_queue.add(payload)
+        elif isinstance(message, Query):
+            if self._asking.take_query(message):
+                self._query_queue.add(payload)
+        elif isinstance(message, LeaveIntent):
+            if self._table.leave_intent(message, self.now):
+                self._intent_queue.add(payload)
+        elif isinstance(message, JoinIntent):
+            if self._table.join_intent(message, self.now):
+                self._intent_queue.add(payload)
+        else:
+            self._asking.take_response(message)
+
+    def broadcasts(self, overhead: int, limit: int) -> list[bytes]:
+        """Return intents, then queries, then events, as space allows."""
+        if not (self._intent_queue or self._query_queue or self._event_queue):
+            return []
+        # As memberlist's own broadcasts: 7.3.
+        mult = self.memberlist_settings.retransmit_mult
+        transmits_max = mult * ceil(log10(len(self._table) + 1))
+        taken: list[bytes] = []
+        for queue in (self._intent_queue, self._query_queue, self._event_queue):
+            found = queue.take(overhead, limit, transmits_max)
+            limit -= sum(map(len, found)) + overhead * len(found)
+            taken += found
+        return taken
+
+    def local_state(self, join: bool) -> bytes:
+        """Return clocks, status times and recent events (8.3)."""
+        state = PushPull(
+            ltime=self._table.clock.time,
+            status_ltimes={
+                name: state.status_ltime for name, state in self._table.states.items()
+            },
+            left_members=list(self._table.left),
+            event_ltime=self._event_clock.time,
+            # Only the slots in use: readers go through the array, whatever its
+            # length, and an idle pool need not send 512 times nil.
+            events=self._events.recent(),
+            query_ltime=self._asking.clock.time,
+        )
+        return codec.encode_typed(Kind.PUSH_PULL, state)
+
+    def merge_state(self, state: bytes, join: bool) -> None:
+        """Take the other side's clocks, status times and events (8.3)."""
+        try:
+            remote = codec.decode_push_pull(state)
+        except MsgpackError:
+            return
+        # The clocks are one ahead of what was seen.
+        self._table.clock.witness(remote.ltime - 1)
+        self._event_clock.witness(remote.event_ltime - 1)
+        self._asking.clock.witness(remote.query_ltime - 1)
+        left = set(remote.left_members)
+        for name in left:
+            # One more than the join it ends, in case we missed the intent.
+            ltime = remote.status_ltimes.get(name, 0) + 1
+            self._table.leave_intent(LeaveIntent(ltime=ltime, node=name), self.now)
+        for name, ltime in remote.status_ltimes.items():
+            if name not in left and self._table.is_news(name, ltime):
+                self._table.join_intent(JoinIntent(ltime=ltime, node=name), self.now)
+        if join and any(self._joins.values()):
+            self._events.minimum = max(self._events.minimum, remote.event_ltime)
+        for events in remote.events:
+            for event in events.events:
+                self._take_event(
+                    EventMessage(
+                        ltime=events.ltime, name=event.name, payload=event.payload
+                    )
+                )
+
+    def on_join(self, node: gossip.Node) -> None:
+        """A node is alive that was not before."""
+        self._table.joined(node)
+
+    def on_leave(self, node: gossip.Node) -> None:
+        """A node is dead or left."""
+        self._table.gone(node, self.now)
+
+    def on_update(self, node: gossip.Node) -> None:
+        """A node's tags changed."""
+        self._table.updated(node)
+
+    def on_conflict(self, known: gossip.Node, other: gossip.Node) -> None:
+        """Another address claims a name; if it is ours, ask the pool."""
+        self.emit(
+            NameConflict(name=known.name, known=known.address, other=other.address)
+        )
+        if known.name == self.name and self.settings.resolve_conflicts:
+            self._asking.ask_conflict()
+
+    def check_alive(self, node: gossip.Node) -> None:
+        """Raise ``MergeRefusedError`` to ignore an alive message."""
+        if self._merge is not None:
+            self._merge([member_of(node)])
+
+    def check_merge(self, nodes: list[gossip.Node]) -> None:
+        """Raise ``MergeRefusedError`` to refuse a join."""
+        if self._merge is not None:
+            self._merge([member_of(node) for node in nodes])
+
+    def ack_payload(self) -> bytes:
+        """Return our coordinate."""
+        if not self._ack and self.settings.coordinates:
+            self._ack = coordinate.encode_ack(self._coordinates.coordinate)
+        return self._ack
+
+    def on_ping(self, node: gossip.Node, rtt_s: float, payload: bytes) -> None:
+        """Learn from a direct ping."""
+        if not self.settings.coordinates:
+            return
+        other = coordinate.decode_ack(payload)
+        if other is None or node.name not in self._table.states:
+            return
+        if self._coordinates.update(node.name, other, rtt_s):
+            self._peer_acks[node.name] = payload
+            self._ack = b""
+
+    # Inside.
+
+    def _finish(self) -> None:
+        for output in self.memberlist.take_outputs():
+            if isinstance(output, gossip.Joined):
+                self._joined(output)
+            elif isinstance(output, gossip.LeaveSent):
+                self._leaving.memberlist_left()
+            else:
+                self._outputs.append(output)
+        self._rejoining.note_clock()
+
+    def _joined(self, output: gossip.Joined) -> None:
+        done = self._own_joins.pop(output.id, None)
+        if done is not None:
+            done(output.error)
+            return
+        self._joins.pop(output.id, None)
+        if not output.error:
+            self._tell_join()
+        self._outputs.append(output)
+
+    def _tell_join(self) -> None:
+        """Broadcast that we are here, with a time newer than any of a leave."""
+        intent = JoinIntent(ltime=self._table.clock.time, node=self.name)
+        self._table.join_intent(intent, self.now)
+        self._intent_queue.add(codec.encode(intent))
+
+    def _take_event(self, message: EventMessage) -> bool:
+        self._event_clock.witness(message.ltime)
+        if not self._events.add(message, self._event_clock.time):
+            return False
+        self._rejoining.note_event(message.ltime)
+        self.emit(
+            UserEvent(
+                ltime=message.ltime,
+                name=message.name,
+                payload=message.payload,
+                coalesce=message.coalesce,
+            )
+        )
+        return True
+
+    def _on_member_event(self, event: MemberEvent) -> None:
+        self._rejoining.note_members(event)
+        self.emit(event)
+
+    def _prune(self, member: Member) -> None:
+        if member.status is not Status.LEAVING:
+            self._table.forget(member.name)
+            return
+        delay = (
+            self.settings.broadcast_timeout_s + self.settings.leave_propagate_delay_s
+        )
+        self.at(self.now + delay, lambda: self._table.forget_unless_alive(member.name))
+
+    def _forgotten(self, name: str) -> None:
+        self._coordinates.forget(name)
+        self._peer_acks.pop(name, None)
+
+    def _reap(self) -> None:
+        self._table.reap(self.now)
+
+    def _check_queues(self) -> None:
+        depth = self.settings.queue_depth_max
+        if self.settings.queue_depth_min:
+            depth = max(2 * len(self._table), self.settings.queue_depth_min)
+        for queue in (self._intent_queue, self._query_queue, self._event_queue):
+            queue.prune(depth)
+
+    def _every(self, interval_s: float, call: Callable[[], None]) -> None:
+        def run() -> None:
+            self.at(self.now + interval_s, run)
+            call()
+
+        self.at(self.now + interval_s, run)
+
+    def _restore(self, snapshot: SnapshotState) -> None:
+        self._table.clock.witness(snapshot.clock)
+        self._event_clock.witness(snapshot.event_clock)
+        self._asking.clock.witness(snapshot.query_clock)
+        self._events.minimum = snapshot.event_clock + 1
+        self._asking.buffer.minimum = snapshot.query_clock + 1
+        self._rejoining.begin(snapshot)

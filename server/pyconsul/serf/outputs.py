@@ -79,3 +79,18 @@ class NameConflict(msgspec.Struct, frozen=True, kw_only=True):
 
 class ConflictLost(msgspec.Struct, frozen=True, kw_only=True):
     """The pool did not confirm that our name is ours: this node must stop."""
+
+
+OwnOutput = (
+    QueryEvent
+    | QueryAck
+    | QueryAnswer
+    | QueryDone
+    | KeysDone
+    | KeyringChanged
+    | SnapshotLine
+    | LeaveDone
+    | NameConflict
+    | ConflictLost
+)
+"""Outputs of this module."""
