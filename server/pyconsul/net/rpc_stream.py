@@ -22,23 +22,23 @@ _KEEP = MIB  # a reader that held more gives its memory back
 class RpcMethod(Protocol):
     """What the RPC face knows of a method (``net/rpc_codec.py``)."""
 
-    def args_to_plain(self, args: Any) -> Any:
+    def args_to_plain(self, args: Any, /) -> Any:
         """Return the plain values of an argument."""
         ...
 
-    def args_from_plain(self, plain: Any) -> Any:
+    def args_from_plain(self, plain: Any, /) -> Any:
         """Return the argument; raises ``ConsulError`` when it is malformed."""
         ...
 
-    def reply_to_plain(self, reply: Reply, args: Any) -> Any:
+    def reply_to_plain(self, reply: Reply, args: Any, /) -> Any:
         """Return the plain values of a reply."""
         ...
 
-    def reply_from_plain(self, plain: Any, args: Any) -> Reply:
+    def reply_from_plain(self, plain: Any, args: Any, /) -> Reply:
         """Return the reply; raises ``ConsulError`` when it is malformed."""
         ...
 
-    def absent_reply(self, error: str) -> Reply | None:
+    def absent_reply(self, error: str, /) -> Reply | None:
         """Return the reply that an error text stands for, if it is one."""
         ...
 
