@@ -14,82 +14,72 @@ import gc
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
-from pyconsul.net.log_store import LogStore, Recovered
-from pyconsul.net.snapshot_files import SnapshotWriter
-from pyconsul.raft.codec import decode_configuration, encode_configuration
+from pyconsul.net.log_store import LogStore
+from pyconsul.net.raft_opening import Opening, make_core, open_store
+from pyconsul.net.raft_snapshots import (
+    SLICE_SECONDS,
+    Fsm,
+    RaftSnapshots,
+    SnapshotLimits,
+    SnapshotSender,
+)
+from pyconsul.net.raft_status import info_section, raft_stats
+from pyconsul.net.raft_transport import Read, Receiver
 from pyconsul.raft.core import Raft
-from pyconsul.raft.log import RaftLog
 from pyconsul.raft.messages import (
     BARRIER,
     COMMAND,
-    CONFIGURATION,
+    NONVOTER,
     Configuration,
     ConfigurationError,
     Entry,
-    HardState,
     Message,
     NotLeaderError,
     Peer,
     Ready,
     Settings,
-    SnapshotMeta,
     SnapshotRequest,
 )
 from pyconsul.raft.replication import Leadership
-from pyconsul.types.errors import ConsulError, NoLeaderError, StartError
+from pyconsul.types.errors import ConsulError, NoLeaderError
+from pyconsul.types.operations import RaftStats
 
 _log = logging.getLogger(__name__)
 
-SLICE_SECONDS = 0.003
-"""The longest the loop is held by applying or by making a snapshot."""
 MAX_SYNCS_QUEUED = 2
 """Batches given to the store at once: one being synced, one ready to go."""
 MAX_CALLERS = 64
 """Addresses remembered of servers that sent messages."""
-_WRITE_PIECE = 1 << 20
 
 
-class FsmSnapshot(Protocol):
-    """A point-in-time view of the state machine."""
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield ``state.bin`` in small pieces."""
-        ...
-
-
-class Fsm(Protocol):
-    """The replicated state machine."""
-
-    def apply(self, index: int, data: bytes, /) -> object:
-        """Apply one command; a refusal is a ``ConsulError`` returned."""
-        ...
-
-    def snapshot(self) -> FsmSnapshot:
-        """Return a view that later commands do not change."""
-        ...
-
-    def restore(self, chunks: Iterable[bytes]) -> None:
-        """Replace everything."""
-        ...
-
-
-class Transport(Protocol):
+class Transport(SnapshotSender, Protocol):
     """Carries messages to other servers; losing some is allowed."""
+
+    def attach(self, receiver: Receiver) -> None:
+        """Name who takes the messages."""
+        ...
 
     def send(self, address: str, message: Message) -> None:
         """Send without blocking; what cannot be sent is dropped."""
+        ...
+
+    def refuse_waiting(self, reason: str) -> None:
+        """Answer every request that still waits with an error."""
         ...
 
 
 class RaftDriver:
     """One server's Raft: see ``docs/design.md`` for the names others use.
 
-    ``bootstrap`` makes an empty log a cluster of this one voter. Limits are
-    entries and bytes of log; ``snapshot_interval`` is in seconds.
+    ``bootstrap`` makes an empty log a cluster of this one voter; without it an
+    empty server waits for a leader, or for ``bootstrap()``. ``peers_file`` is
+    ``raft/peers.json``, if recovery is offered. Limits are entries and bytes of
+    log; ``snapshot_interval`` is in seconds.
     """
 
     def __init__(
@@ -100,6 +90,7 @@ class RaftDriver:
         address: str,
         *,
         bootstrap: bool = True,
+        peers_file: Path | None = None,
         transport: Transport | None = None,
         settings: Settings | None = None,
         snapshot_threshold: int = 16384,
@@ -111,23 +102,38 @@ class RaftDriver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.on_leader_change: list[Callable[[bool], None]] = []
+        self.on_leader_known: list[Callable[[str], None]] = []
+        """Called with the leader's address, or an empty text, when it changes."""
         self.is_leader = False
         """Leads, and has applied everything of earlier terms."""
         self.store = store
         self.fsm = fsm
         self.node_id = node_id
         self.address = address
-        self._bootstrap = bootstrap
         self._transport = transport
-        self._settings = settings or Settings()
-        self._snapshot_threshold = snapshot_threshold
-        self._snapshot_bytes = snapshot_bytes
-        self._snapshot_interval = snapshot_interval
-        self._trailing_logs = trailing_logs
-        self._trailing_bytes = trailing_bytes
-        self._rng = rng or random.Random()
+        self._opening = Opening(
+            node_id=node_id,
+            address=address,
+            bootstrap=bootstrap,
+            peers_file=peers_file,
+            settings=settings or Settings(),
+            rng=rng or random.Random(),
+        )
+        self._snapshots = RaftSnapshots(
+            self,
+            store,
+            fsm,
+            SnapshotLimits(
+                threshold=snapshot_threshold,
+                threshold_bytes=snapshot_bytes,
+                interval_s=snapshot_interval,
+                trailing_logs=trailing_logs,
+                trailing_bytes=trailing_bytes,
+            ),
+            clock,
+        )
         self._clock = clock
-        self._core: Raft | None = None
+        self.core: Raft | None = None
         self._failed: ConsulError | None = None
         self._batch: list[bytes] = []
         self._batch_futures: list[asyncio.Future[object]] = []
@@ -138,17 +144,17 @@ class RaftDriver:
         self._read_context = 0
         self._applying: list[Entry] = []
         self._apply_at = 0
-        self._applied_bytes = 0
         self._in_flight: list[Ready] = []
         self._pump_scheduled = False
-        self._installing = False
-        self._snapshot_task: asyncio.Task[None] | None = None
-        self._snapshot_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._callers: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._frozen = False
+        self._leader_id = ""
+        self._leader_address = ""
+        if transport is not None:
+            transport.attach(self)
 
     # --- life ---
 
@@ -159,46 +165,14 @@ class RaftDriver:
         applied once committed, which a lone voter does at once.
         """
         self._loop = asyncio.get_running_loop()
-        in_thread = partial(self._loop.run_in_executor, None)
-        try:
-            found: Recovered = await in_thread(self.store.open)
-            if self._bootstrap and found.last_index == 0 and found.snapshot is None:
-                await self._write_first_entry(found)
-        except OSError as error:
-            raise StartError(f"raft: cannot open the log: {error}") from error
-        meta = found.snapshot
-        if meta is not None:
-            self.fsm.restore(self.store.snapshots.read(meta))
-        self._freeze()
-        configurations = [
-            (index, decode_configuration(data)) for index, data in found.configurations
-        ]
-        if meta is not None:
-            configurations = [
-                (meta.configuration_index, meta.configuration),
-                *(c for c in configurations if c[0] > meta.index),
-            ]
-        log = RaftLog(
-            self.store,
-            first_index=found.first_index,
-            last_index=found.last_index,
-            terms=found.terms,
-            snapshot_index=meta.index if meta else 0,
-            snapshot_term=meta.term if meta else 0,
-        )
+        found = await open_store(self.store, self._opening, self.durably)
+        if found.snapshot is not None:
+            self.fsm.restore(self.store.snapshots.read(found.snapshot))
+        gc.collect()
+        gc.freeze()
         now = self._clock()
-        self._snapshot_at = now
-        self._core = Raft(
-            self.node_id,
-            log,
-            hard_state=found.hard_state,
-            configurations=configurations,
-            snapshot=meta,
-            settings=self._settings,
-            rng=self._rng,
-            now=now,
-        )
-        self._core.tick(now)
+        self.core = make_core(self.store, found, self._opening, now)
+        self.core.tick(now)
         self._pump()
 
     async def stop(self) -> None:
@@ -207,29 +181,17 @@ class RaftDriver:
             self._timer.cancel()
             self._timer = None
         tasks = [*self._tasks]
-        if self._snapshot_task is not None:
-            tasks.append(self._snapshot_task)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._fail(ConsulError("raft is shutting down"))
+        await self._snapshots.stop()
+        self.fail(ConsulError("raft is shutting down"))
         await asyncio.get_running_loop().run_in_executor(None, self.store.close)
 
-    async def _write_first_entry(self, found: Recovered) -> None:
-        me = Peer(id=self.node_id, address=self.address)
-        data = encode_configuration(Configuration(servers=(me,)))
-        state = HardState(term=1)
-        await self._durably(
-            partial(self.store.submit, state, [Entry(1, 1, CONFIGURATION, data)])
-        )
-        found.hard_state = state
-        found.last_index = 1
-        found.terms = [(1, 1)]
-        found.configurations = [(1, data)]
-
-    async def _durably(
+    async def durably(
         self, start: Callable[[Callable[[OSError | None], None]], None]
     ) -> None:
+        """Wait until the store has done what ``start`` begins."""
         done: asyncio.Future[OSError | None] = self._loop.create_future()
 
         def settle(error: OSError | None) -> None:
@@ -239,10 +201,6 @@ class RaftDriver:
         start(lambda error: self._call_on_loop(settle, error))
         if (error := await done) is not None:
             raise error
-
-    def _freeze(self) -> None:
-        gc.collect()
-        gc.freeze()
 
     # --- what others call ---
 
@@ -255,7 +213,7 @@ class RaftDriver:
         future: asyncio.Future[object] = self._loop.create_future()
         if self._failed is not None:
             future.set_exception(self._failed)
-        elif self._core is None or self._core.leadership is None:
+        elif self.core is None or self.core.leadership is None:
             future.set_exception(NoLeaderError())
         else:
             self._batch.append(command)
@@ -272,7 +230,7 @@ class RaftDriver:
     def verify_leader(self) -> asyncio.Future[None]:
         """Resolve once a quorum confirmed this leader and reads are current."""
         future: asyncio.Future[None] = self._loop.create_future()
-        core = self._core
+        core = self.core
         if self._failed is not None:
             future.set_exception(self._failed)
             return future
@@ -288,7 +246,7 @@ class RaftDriver:
         self._read_context += 1
         self._reads[self._read_context] = future
         core.read_index(self._read_context)
-        self._schedule()
+        self.schedule()
         return future
 
     def change_membership(
@@ -299,9 +257,84 @@ class RaftDriver:
             lambda core: core.change_configuration(change(core.configuration))
         )
 
+    def add_voter(self, server_id: str, address: str) -> asyncio.Future[object]:
+        """Make a server a voter, or note its new address."""
+        peer = Peer(id=server_id, address=address)
+        return self.change_membership(lambda c: c.with_server(peer))
+
+    def add_nonvoter(self, server_id: str, address: str) -> asyncio.Future[object]:
+        """Add a server that gets the log and does not vote.
+
+        A voter of that id stays one and only gets the address.
+        """
+
+        def change(old: Configuration) -> Configuration:
+            known = old.get(server_id)
+            suffrage = known.suffrage if known else NONVOTER
+            return old.with_server(
+                Peer(id=server_id, address=address, suffrage=suffrage)
+            )
+
+        return self.change_membership(change)
+
+    def promote(self, server_id: str) -> asyncio.Future[object]:
+        """Let a member vote; fails with ``ConsulError`` when it is none."""
+        return self.change_membership(
+            lambda c: c.with_server(
+                Peer(id=server_id, address=_member(c, server_id).address)
+            )
+        )
+
+    def demote(self, server_id: str) -> asyncio.Future[object]:
+        """Take a member's vote; fails with ``ConsulError`` when it is none."""
+        return self.change_membership(
+            lambda c: c.with_server(
+                Peer(
+                    id=server_id,
+                    address=_member(c, server_id).address,
+                    suffrage=NONVOTER,
+                )
+            )
+        )
+
+    def remove_server(self, server_id: str) -> asyncio.Future[object]:
+        """Remove a member; fails with ``ConsulError`` when it is none."""
+        return self.change_membership(lambda c: c.without(_member(c, server_id).id))
+
+    def bootstrap(self, configuration: Configuration) -> None:
+        """Begin a cluster on an empty log; raises ``ConsulError``.
+
+        Every server that bootstraps must be given the same configuration.
+        """
+        core = self.core
+        if core is None or self._failed is not None:
+            raise self._failed or ConsulError("raft is not started")
+        core.tick(self._clock())
+        try:
+            core.bootstrap(configuration)
+        except ConfigurationError as error:
+            raise ConsulError(str(error)) from error
+        self.schedule()
+
+    @property
+    def has_state(self) -> bool:
+        """Whether this server has any log, snapshot or term."""
+        core = self.core
+        return core is not None and bool(
+            core.log.last_index or core.log.snapshot_index or core.term
+        )
+
+    @property
+    def has_leader_contact(self) -> bool:
+        """Whether this server leads or has ever heard a leader since its start."""
+        core = self.core
+        return core is not None and (
+            core.leadership is not None or core.last_leader_contact is not None
+        )
+
     def transfer_leadership(self, target: str = "") -> str:
         """Hand over to another voter; return its id. Raises ``ConsulError``."""
-        core = self._core
+        core = self.core
         if core is None:
             raise NoLeaderError
         core.tick(self._clock())
@@ -311,44 +344,45 @@ class RaftDriver:
             raise NoLeaderError from None
         except ConfigurationError as error:
             raise ConsulError(str(error)) from error
-        self._schedule()
+        self.schedule()
         return chosen
-
-    def receive(self, message: Message, address: str) -> None:
-        """Take a message of the server at ``address``.
-
-        A server that has just joined knows its leader by this address only.
-        """
-        if self._core is None or self._failed is not None:
-            return
-        if self._callers.get(message.sender) != address:
-            if len(self._callers) >= MAX_CALLERS:
-                self._callers.clear()
-            self._callers[message.sender] = address
-        self._core.step(message, self._clock())
-        self._schedule()
 
     @property
     def leader_address(self) -> str:
         """``ip:port`` of the leader; empty when none is known."""
-        core = self._core
+        core = self.core
         if core is None or self._failed is not None or not core.leader_id:
             return ""
         return self._address_of(core, core.leader_id)
 
     @property
+    def term(self) -> int:
+        """The current term; 0 before the start."""
+        return self.core.term if self.core else 0
+
+    @property
+    def last_log_index(self) -> int:
+        """The index of the last entry, committed or not."""
+        return self.core.log.last_index if self.core else 0
+
+    @property
+    def last_log_term(self) -> int:
+        """The term of the last entry."""
+        return self.core.log.last_term if self.core else 0
+
+    @property
     def configuration(self) -> Configuration:
         """The latest membership."""
-        return self._core.configuration if self._core else Configuration()
+        return self.core.configuration if self.core else Configuration()
 
     @property
     def configuration_index(self) -> int:
         """The index the latest membership was written at."""
-        return self._core.configuration_index if self._core else 0
+        return self.core.configuration_index if self.core else 0
 
     def has_lease(self) -> bool:
         """Tell whether default reads may be answered without asking a quorum."""
-        core = self._core
+        core = self.core
         return self.is_leader and core is not None and core.has_lease(self._clock())
 
     def peers(self) -> list[str]:
@@ -357,50 +391,36 @@ class RaftDriver:
 
     def last_contact_ms(self) -> int:
         """Return milliseconds since the leader was heard; 0 on the leader."""
-        core = self._core
+        core = self.core
         if core is None or core.leadership is not None:
             return 0
         contact = core.last_leader_contact
         return 0 if contact is None else int((self._clock() - contact) * 1000)
 
+    def raft_stats(self) -> RaftStats:
+        """Return the answer to ``Status.RaftStats``."""
+        core = self.core
+        if core is None:
+            return RaftStats(last_contact="never")
+        return raft_stats(core, self.last_contact_ms())
+
     def stats(self) -> dict[str, str]:
         """Return the ``raft`` section of ``consul info``."""
-        core = self._core
+        core = self.core
         if core is None:
             return {"state": "Shutdown"}
-        log = core.log
-        servers = core.configuration.servers
-        leading = core.leadership is not None
-        contact = "0" if leading else f"{self.last_contact_ms()}ms"
-        if not leading and core.last_leader_contact is None:
-            contact = "never"
-        others = len(core.configuration.voters() - {self.node_id})
-        return {
-            "applied_index": str(log.applied),
-            "commit_index": str(log.committed),
-            "fsm_pending": str(len(self._applying) - self._apply_at),
-            "last_contact": contact,
-            "last_log_index": str(log.last_index),
-            "last_log_term": str(log.last_term),
-            "last_snapshot_index": str(log.snapshot_index),
-            "last_snapshot_term": str(log.snapshot_term),
-            "latest_configuration": " ".join(f"{s.id}@{s.address}" for s in servers),
-            "latest_configuration_index": str(core.configuration_index),
-            "num_peers": str(others),
-            "protocol_version": "3",
-            "protocol_version_max": "3",
-            "protocol_version_min": "0",
-            "snapshot_version_max": "1",
-            "snapshot_version_min": "0",
-            "state": "Shutdown" if self._failed else core.role.value,
-            "term": str(core.term),
-        }
+        return info_section(
+            core,
+            contact_ms=self.last_contact_ms(),
+            pending=len(self._applying) - self._apply_at,
+            stopped=self._failed is not None,
+        )
 
     # --- the pump ---
 
     def _propose_now(self, start: Callable[[Raft], int]) -> asyncio.Future[object]:
         future: asyncio.Future[object] = self._loop.create_future()
-        core = self._core
+        core = self.core
         if self._failed is not None:
             future.set_exception(self._failed)
             return future
@@ -415,10 +435,11 @@ class RaftDriver:
             future.set_exception(NoLeaderError())
         except ConfigurationError as error:
             future.set_exception(ConsulError(str(error)))
-        self._schedule()
+        self.schedule()
         return future
 
-    def _schedule(self) -> None:
+    def schedule(self) -> None:
+        """Have the pump run in the loop's next turn."""
         if not self._pump_scheduled:
             self._pump_scheduled = True
             self._loop.call_soon(self._pump)
@@ -439,8 +460,8 @@ class RaftDriver:
     def _pump(self) -> None:
         """Move everything that can move, for one slice of time."""
         self._pump_scheduled = False
-        core = self._core
-        if core is None or self._failed is not None or self._installing:
+        core = self.core
+        if core is None or self._failed is not None or self._snapshots.installing:
             return
         deadline = time.perf_counter() + SLICE_SECONDS
         while True:
@@ -449,7 +470,7 @@ class RaftDriver:
             ready = core.ready()
             if ready is not None:
                 self._handle(ready)
-                if self._installing or self._failed is not None:
+                if self._snapshots.installing or self._failed is not None:
                     break
             self._note_leadership(core)
             if self._applying:
@@ -457,7 +478,7 @@ class RaftDriver:
             elif ready is None:
                 break
             if time.perf_counter() >= deadline:
-                self._schedule()
+                self.schedule()
                 break
         self._arm_timer(core)
 
@@ -469,7 +490,7 @@ class RaftDriver:
                 self._confirmed.append((read.index, waiter))
         if ready.snapshot is not None:
             self._applying = []
-            self._installing = True
+            self._snapshots.installing = True
             self._start(self._install(ready, ready.snapshot))
             return
         if ready.committed:
@@ -497,13 +518,13 @@ class RaftDriver:
             pass  # the loop was closed without stop(): nobody waits any more
 
     def _on_durable(self, ready: Ready, error: OSError | None) -> None:
-        core = self._core
+        core = self.core
         if core is None or self._failed is not None:
             return
         self._in_flight.remove(ready)
         if error is not None:
             _log.error("raft: stopped: error=%s", error)
-            self._fail(ConsulError(f"raft: the log cannot be written: {error}"))
+            self.fail(ConsulError(f"raft: the log cannot be written: {error}"))
             return
         core.persisted(ready)
         self._send(ready.after_persist)
@@ -521,7 +542,7 @@ class RaftDriver:
             at += 1
             result: object = None
             if entry.type == COMMAND:
-                self._applied_bytes += len(entry.data)
+                self._snapshots.applied_bytes += len(entry.data)
                 try:
                     result = apply(entry.index, entry.data)
                 except Exception as error:
@@ -541,10 +562,10 @@ class RaftDriver:
         if at == stop:
             self._applying = []
         self._release_reads()
-        self._maybe_snapshot(core)
+        self._snapshots.maybe_take(core)
 
     def _release_reads(self) -> None:
-        core = self._core
+        core = self.core
         if not self._confirmed or core is None:
             return
         applied = core.log.applied
@@ -559,7 +580,7 @@ class RaftDriver:
     def _note_leadership(self, core: Raft) -> None:
         if core.leadership is not self._lead:
             if self._lead is not None:
-                self._drop_waiting(ConsulError("leadership lost while committing log"))
+                self._drop_uncommitted(core, self._lead.term)
             self._lead = core.leadership
             self._tell_leader(False)
             if core.leadership is not None:
@@ -570,6 +591,21 @@ class RaftDriver:
                 self._frozen = True
                 gc.freeze()
             self._tell_leader(True)
+        if core.leader_id != self._leader_id or (
+            self._leader_id and not self._leader_address
+        ):
+            self._leader_id = core.leader_id
+            self._tell_known(self.leader_address)
+
+    def _tell_known(self, address: str) -> None:
+        if address == self._leader_address:
+            return
+        self._leader_address = address
+        for callback in list(self.on_leader_known):
+            try:
+                callback(address)
+            except Exception:
+                _log.exception("raft: a leader callback failed")
 
     def _tell_leader(self, leads: bool) -> None:
         if leads == self.is_leader:
@@ -581,30 +617,50 @@ class RaftDriver:
             except Exception:
                 _log.exception("raft: a leader callback failed")
 
-    def _drop_waiting(self, error: ConsulError) -> None:
-        futures: list[asyncio.Future[Any]] = [
-            *self._waiting.values(),
+    def _drop_uncommitted(self, core: Raft, term: int) -> None:
+        """Fail what the lost term has not committed; the rest will be applied."""
+        log = core.log
+        kept = {
+            index: future
+            for index, future in self._waiting.items()
+            if index <= log.committed and log.term(index) == term
+        }
+        for index in kept:
+            del self._waiting[index]
+        self.drop_waiting(ConsulError("leadership lost while committing log"))
+        self._waiting.update(kept)
+
+    def drop_waiting(self, error: ConsulError) -> None:
+        """Fail what waits: with ``error``, or as never proposed."""
+        unsent: list[asyncio.Future[Any]] = [
             *self._batch_futures,
             *self._reads.values(),
             *(future for _, future in self._confirmed),
         ]
+        proposed = list(self._waiting.values())
         self._waiting.clear()
         self._batch.clear()
         self._batch_futures.clear()
         self._reads.clear()
         self._confirmed.clear()
-        for future in futures:
+        for future in proposed:
             _settle(future, error)
+        for future in unsent:
+            _settle(future, self._failed or NoLeaderError())
 
-    def _fail(self, error: ConsulError) -> None:
+    def fail(self, error: ConsulError) -> None:
+        """Stop for good: everything that waits or comes fails with ``error``."""
         if self._failed is not None:
             return
         self._failed = error
-        if self._core is not None:
-            self._core.step_down()
-        self._drop_waiting(error)
+        if self.core is not None:
+            self.core.step_down()
+        self.drop_waiting(error)
         self._lead = None
         self._tell_leader(False)
+        self._tell_known("")
+        if self._transport is not None:
+            self._transport.refuse_waiting(str(error))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -624,174 +680,86 @@ class RaftDriver:
     def _on_timer(self) -> None:
         self._timer = None
         self._timer_at = None
-        if self._core is not None and self._failed is None:
-            self._core.tick(self._clock())
+        if self.core is not None and self._failed is None:
+            self.core.tick(self._clock())
             self._pump()
 
-    # --- messages and snapshots between servers ---
+    # --- messages between servers ---
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _send(self, messages: list[Message]) -> None:
-        core = self._core
-        if self._transport is None or core is None:
+        core = self.core
+        transport = self._transport
+        if transport is None or core is None:
             return
         for message in messages:
             address = self._address_of(core, message.target)
-            if not address:
-                continue
             if isinstance(message, SnapshotRequest):
-                self._start(self._send_snapshot(address, message))
-            else:
-                self._transport.send(address, message)
+                self._start(self._snapshots.send(transport, address, message))
+            elif message.tag or address:
+                transport.send(address, message)
 
     def _address_of(self, core: Raft, server_id: str) -> str:
         peer = core.configuration.get(server_id)
         return peer.address if peer else self._callers.get(server_id, "")
 
-    async def _send_snapshot(self, address: str, message: SnapshotRequest) -> None:
-        def load() -> bytes:
-            return b"".join(self.store.snapshots.read(message.meta))
+    def receive(self, message: Message, address: str) -> None:
+        """Take a message of the server at ``address``.
 
-        try:
-            data = await self._loop.run_in_executor(None, load)
-        except (OSError, KeyError) as error:
-            _log.warning("raft: snapshot not sent: peer=%s error=%r", address, error)
-            if self._core is not None:
-                self._core.snapshot_failed(message.target)
-            return
-        if self._transport is not None:
-            full = SnapshotRequest(
-                sender=message.sender,
-                target=message.target,
-                term=message.term,
-                meta=message.meta,
-                data=data,
-            )
-            self._transport.send(address, full)
+        A server that has just joined knows its leader by this address only.
+        Raises ``ConsulError`` when this server has stopped.
+        """
+        core = self.core
+        if core is None or self._failed is not None:
+            raise self._failed or ConsulError("raft is not started")
+        if self._callers.get(message.sender) != address:
+            if len(self._callers) >= MAX_CALLERS:
+                self._callers.clear()
+            self._callers[message.sender] = address
+        core.step(message, self._clock())
+        self.schedule()
+
+    step = receive
+
+    async def receive_snapshot(
+        self, message: SnapshotRequest, address: str, size: int, read: Read
+    ) -> None:
+        """Take a leader's snapshot of ``size`` bytes; see ``raft_snapshots.py``.
+
+        Raises ``ConsulError`` when it cannot be taken now.
+        """
+        if self.core is None or self._failed is not None:
+            raise self._failed or ConsulError("raft is not started")
+        await self._snapshots.receive(message, address, size, read)
+
+    def appends_lost(self, server_id: str, *, retry: bool) -> None:
+        """Probe a follower anew: the connection its appends went by is gone."""
+        if self.core is not None:
+            self.core.appends_lost(server_id, retry=retry)
+            self.schedule()
+
+    def id_of(self, address: str) -> str:
+        """Return the id of the member at ``address``; empty when unknown."""
+        for server in self.configuration.servers:
+            if server.address == address:
+                return server.id
+        return ""
 
     async def _install(self, ready: Ready, snapshot: SnapshotRequest) -> None:
-        core = self._core
-        assert core is not None
-        try:
-            if ready.hard_state is not None:
-                await self._durably(partial(self.store.submit, ready.hard_state, ()))
-            await self._loop.run_in_executor(
-                None, self._write_snapshot, snapshot.meta, [snapshot.data]
-            )
-            await self._durably(partial(self.store.reset, snapshot.meta.index))
-            if ready.entries:
-                await self._durably(partial(self.store.submit, None, ready.entries))
-        except OSError as error:
-            self._fail(ConsulError(f"raft: a snapshot cannot be written: {error}"))
-            return
-        self.fsm.restore([snapshot.data])
-        self._applied_bytes = 0
-        core.persisted(ready)
-        self._installing = False
-        self._send(ready.after_persist)
-        self._pump()
+        if await self._snapshots.install(ready, snapshot) and self.core is not None:
+            self.core.persisted(ready)
+            self._send(ready.after_persist)
+            self._pump()
 
-    def _write_snapshot(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
-        writer = self.store.snapshots.create(meta)
-        try:
-            for chunk in chunks:
-                writer.write(chunk)
-            writer.commit()
-        except OSError:
-            writer.abort()
-            raise
-
-    # --- own snapshots ---
-
-    def _maybe_snapshot(self, core: Raft) -> None:
-        if self._snapshot_task is not None or self._installing:
-            return
-        behind = core.log.applied - core.log.snapshot_index
-        if behind < self._snapshot_threshold and (
-            self._applied_bytes < self._snapshot_bytes
-        ):
-            return
-        if self._applied_bytes < self._snapshot_bytes and (
-            self._clock() - self._snapshot_at < self._snapshot_interval
-        ):
-            return
-        self._snapshot_task = self._loop.create_task(self._take_snapshot(core))
+    # --- snapshots ---
 
     async def snapshot(self) -> None:
         """Take a snapshot of everything applied by now."""
-        if self._core is None:
-            raise NoLeaderError
-        while self._snapshot_task is not None:
-            await asyncio.shield(self._snapshot_task)
-        self._snapshot_task = self._loop.create_task(self._take_snapshot(self._core))
-        await asyncio.shield(self._snapshot_task)
-
-    async def _take_snapshot(self, core: Raft) -> None:
-        self._snapshot_at = self._clock()
-        counted, self._applied_bytes = self._applied_bytes, 0
-        index = core.log.applied
-        term = core.log.term(index)
-        where, configuration = core.applied_configuration()
-        writer: SnapshotWriter | None = None
-        try:
-            if term is None or index <= core.log.snapshot_index:
-                return
-            meta = SnapshotMeta(
-                index=index,
-                term=term,
-                configuration=configuration,
-                configuration_index=where,
-            )
-            view = self.fsm.snapshot()
-            in_thread = partial(self._loop.run_in_executor, None)
-            begun: SnapshotWriter = await in_thread(self.store.snapshots.create, meta)
-            writer = begun
-            await self._write_slices(begun, view)
-            await in_thread(begun.commit)
-            writer = None
-            if core.log.snapshot_index < index:
-                first_kept = self._first_kept(core, index)
-                core.compact(meta, first_kept)
-                self.store.compact(first_kept)
-        except OSError as error:
-            self._applied_bytes += counted
-            _log.error("raft: snapshot failed: index=%d error=%s", index, error)
-        finally:
-            if writer is not None:
-                writer.abort()
-            self._snapshot_task = None
-
-    async def _write_slices(self, writer: SnapshotWriter, view: FsmSnapshot) -> None:
-        pieces: list[bytes] = []
-        size = 0
-        deadline = time.perf_counter() + SLICE_SECONDS
-        for chunk in view.chunks():
-            pieces.append(chunk)
-            size += len(chunk)
-            if size >= _WRITE_PIECE:
-                await self._loop.run_in_executor(None, writer.write, b"".join(pieces))
-                pieces, size = [], 0
-                deadline = time.perf_counter() + SLICE_SECONDS
-            elif time.perf_counter() >= deadline:
-                await asyncio.sleep(0)
-                deadline = time.perf_counter() + SLICE_SECONDS
-        await self._loop.run_in_executor(None, writer.write, b"".join(pieces))
-
-    def _first_kept(self, core: Raft, index: int) -> int:
-        """Keep a tail for slow followers: bounded in entries and in bytes."""
-        low = max(index - self._trailing_logs + 1, core.log.first_index)
-        high = index + 1
-        while low < high:
-            middle = (low + high) // 2
-            if self.store.bytes_since(middle - 1) <= self._trailing_bytes:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        await self._snapshots.take()
 
     async def user_restore(self, chunks: Iterable[bytes], index: int) -> None:
         """Replace the state by an archive's ``state.bin`` (``PUT /v1/snapshot``).
@@ -799,39 +767,14 @@ class RaftDriver:
         ``index`` is the archive's. The result stands after everything logged;
         followers get it as a snapshot. Raises ``NoLeaderError``, ``ConsulError``.
         """
-        await self.barrier()
-        core = self._core
-        if core is None:
-            raise NoLeaderError
-        while self._snapshot_task is not None:
-            await asyncio.shield(self._snapshot_task)
-        if core.leadership is None or self._installing:
-            raise NoLeaderError
-        self._installing = True
-        try:
-            self._drop_waiting(ConsulError("aborted by a snapshot restore"))
-            where, configuration = core.applied_configuration()
-            meta = SnapshotMeta(
-                index=max(core.log.last_index, index) + 1,
-                term=core.term,
-                configuration=configuration,
-                configuration_index=where,
-            )
-            pieces = list(chunks)
-            await self._loop.run_in_executor(None, self._write_snapshot, meta, pieces)
-            await self._durably(partial(self.store.reset, meta.index))
-            self.fsm.restore(pieces)
-            core.log.restore(meta.index, meta.term)
-            core.snapshot = meta
-            self._applied_bytes = 0
-        except OSError as error:
-            failure = ConsulError(f"raft: the snapshot cannot be written: {error}")
-            self._fail(failure)
-            raise failure from error
-        finally:
-            self._installing = False
-            self._schedule()
-        await self.barrier()
+        await self._snapshots.user_restore(chunks, index)
+
+
+def _member(configuration: Configuration, server_id: str) -> Peer:
+    found = configuration.get(server_id)
+    if found is None:
+        raise ConfigurationError(f"{server_id} is not a member")
+    return found
 
 
 def _settle(future: asyncio.Future[Any], error: ConsulError) -> None:

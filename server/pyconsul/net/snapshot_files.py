@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
@@ -53,7 +53,11 @@ class Snapshots(Protocol):
         ...
 
     def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
-        """Yield ``state.bin`` in pieces."""
+        """Yield ``state.bin`` in pieces; ``KeyError`` when it is not kept."""
+        ...
+
+    def size(self, meta: SnapshotMeta) -> int:
+        """Return the bytes of ``state.bin``; ``KeyError`` when it is not kept."""
         ...
 
 
@@ -112,10 +116,12 @@ class SnapshotFiles:
 
     def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
         """See ``Snapshots``; raises ``OSError``."""
-        path = self._paths[meta.term, meta.index] / "state.bin"
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                yield piece
+        # Opened now: it may be deleted while it is being sent.
+        return _pieces((self._paths[meta.term, meta.index] / "state.bin").open("rb"))
+
+    def size(self, meta: SnapshotMeta) -> int:
+        """See ``Snapshots``; raises ``OSError``."""
+        return (self._paths[meta.term, meta.index] / "state.bin").stat().st_size
 
     def committed(self, meta: SnapshotMeta, path: Path) -> None:
         """Note a new snapshot and delete all but the newest two."""
@@ -209,7 +215,18 @@ class MemorySnapshots:
 
     def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
         """See ``Snapshots``."""
+        self._check(meta)
         return iter(self._pieces)
+
+    def size(self, meta: SnapshotMeta) -> int:
+        """See ``Snapshots``."""
+        self._check(meta)
+        return sum(map(len, self._pieces))
+
+    def _check(self, meta: SnapshotMeta) -> None:
+        held = self._meta
+        if held is None or (held.term, held.index) != (meta.term, meta.index):
+            raise KeyError(meta.index)
 
     def committed(self, meta: SnapshotMeta, pieces: list[bytes]) -> None:
         """Keep this snapshot in place of the one before."""
@@ -230,6 +247,12 @@ class _MemoryWriter:
 
     def abort(self) -> None:
         self._pieces = []
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
 def sync_directory(path: Path) -> None:

@@ -36,6 +36,7 @@ from pyconsul.raft.messages import (
     SnapshotMeta,
     SnapshotRequest,
     TimeoutNow,
+    TimeoutNowResponse,
     VoteRequest,
     VoteResponse,
 )
@@ -87,6 +88,7 @@ class Raft:
         self._now = now
         self._votes: dict[str, bool] = {}
         self._handed_state = state
+        self._durable_term = state.term
         self._restore: SnapshotRequest | None = None
         self._messages: list[Message] = []
         self._after_persist: list[Message] = []
@@ -142,9 +144,12 @@ class Raft:
         """Return when ``tick`` is next due; ``None``: not before a message."""
         lead = self.leadership
         if lead is not None:
+            if lead.alone() and not lead.followers:
+                return None
+            due = lead.heartbeat_due
             if lead.transfer_target:
-                return min(lead.heartbeat_due, lead.transfer_deadline)
-            return None if lead.alone() and not lead.followers else lead.heartbeat_due
+                due = min(due, lead.transfer_deadline)
+            return min(due, lead.commit_due) if lead.commit_waits() else due
         return self._election_due if self.is_voter() else None
 
     # --- inputs -------------------------------------------------------------
@@ -237,12 +242,44 @@ class Raft:
         """Stop leading or standing, as when the disk has failed."""
         self._become_follower(self.term, "")
 
+    def bootstrap(self, configuration: Configuration) -> None:
+        """Begin the log of a new cluster; raises ``ConfigurationError``.
+
+        Every server that is told so must be told the same configuration.
+        """
+        if self.log.last_index or self.log.snapshot_index or self.term:
+            raise ConfigurationError("bootstrap only works on new clusters")
+        if not configuration.voters():
+            raise ConfigurationError("a cluster needs at least one voter")
+        self._become_follower(1, "")
+        data = encode_configuration(configuration)
+        self.log.append([Entry(1, 1, CONFIGURATION, data)])
+        self._adopt(1, configuration)
+        self._reset_election_timer()
+
+    def appends_lost(self, peer: str, *, retry: bool) -> None:
+        """Note that the connection to ``peer`` broke with appends under way.
+
+        It is probed anew: at once with ``retry``, else after its next sign of
+        life.
+        """
+        lead = self.leadership
+        if lead is not None and (progress := lead.followers.get(peer)):
+            progress.lost(retry=retry)
+
     def step(self, message: Message, now: float) -> None:
-        """Take one message from another server."""
+        """Take one message from another server.
+
+        A request gets exactly one answer, in this or a later ``Ready``.
+        """
         self._now = max(self._now, now)
+        if isinstance(message, TimeoutNow):
+            self._on_timeout_now(message)
+            return
         if message.term > self.term:
             if isinstance(message, VoteRequest):
                 if not message.transfer and self._leader_is_fresh():
+                    self._refuse_vote(message)
                     return
                 if not message.pre:
                     self._become_follower(message.term, "")
@@ -254,22 +291,22 @@ class Raft:
             self._answer_old_term(message)
             return
         match message:
-            case AppendRequest():
+            case AppendRequest() | HeartbeatRequest() | SnapshotRequest():
+                if self.leadership is not None:
+                    # Only a server that lost its memory can lead this term too.
+                    self._refuse(message)
+                    return
                 self._follow(message)
-                self._on_append(message)
-            case HeartbeatRequest():
-                self._follow(message)
-                self._on_heartbeat(message)
-            case SnapshotRequest():
-                self._follow(message)
-                self._on_snapshot(message)
+                if isinstance(message, AppendRequest):
+                    self._on_append(message)
+                elif isinstance(message, HeartbeatRequest):
+                    self._on_heartbeat(message)
+                else:
+                    self._on_snapshot(message)
             case VoteRequest():
                 self._on_vote_request(message)
             case VoteResponse():
                 self._on_vote_response(message)
-            case TimeoutNow():
-                if self.is_voter() and self.role is not Role.LEADER:
-                    self._campaign(pre=False, transfer=True)
             case _:
                 self._on_answer(message)
 
@@ -321,6 +358,8 @@ class Raft:
     def persisted(self, ready: Ready) -> None:
         """Note that everything ``ready`` asked to be persisted is durable."""
         state = ready.hard_state
+        if state is not None:
+            self._durable_term = state.term
         if (
             state is not None
             and self.role is Role.CANDIDATE
@@ -357,10 +396,22 @@ class Raft:
         self.snapshot = meta
         self.log.compact(min(first_kept, meta.index + 1), meta.index, meta.term)
 
+    def restored(self, meta: SnapshotMeta) -> None:
+        """Note that a leader's shell replaced log and state by a snapshot.
+
+        Followers get it too: what they had may differ.
+        """
+        self.log.restore(meta.index, meta.term)
+        self.snapshot = meta
+
     def snapshot_failed(self, peer: str) -> None:
-        """Note that a snapshot did not reach ``peer``; it is probed again."""
+        """Note that a snapshot did not reach ``peer``.
+
+        It is probed again after its next sign of life.
+        """
         if self.leadership and (progress := self.leadership.followers.get(peer)):
             progress.begin_probe()
+            progress.probe_sent = True
 
     # --- elections --------------------------------------------------------------
 
@@ -453,8 +504,35 @@ class Raft:
                 sender=self.id,
                 target=message.sender,
                 term=message.term if granted else self.term,
+                tag=message.tag,
                 granted=granted,
                 pre=message.pre,
+            )
+        )
+
+    def _refuse_vote(self, message: VoteRequest) -> None:
+        self._after_persist.append(
+            VoteResponse(
+                sender=self.id,
+                target=message.sender,
+                term=self.term,
+                tag=message.tag,
+                granted=False,
+                pre=message.pre,
+            )
+        )
+
+    def _on_timeout_now(self, message: TimeoutNow) -> None:
+        # The wire carries no term here: the sender must be who leads now.
+        trusted = not message.sender or self.leader_id in ("", message.sender)
+        if trusted and self.is_voter() and self.role is not Role.LEADER:
+            self._campaign(pre=False, transfer=True)
+        self._messages.append(
+            TimeoutNowResponse(
+                sender=self.id,
+                target=message.sender,
+                term=self.term,
+                tag=message.tag,
             )
         )
 
@@ -473,46 +551,53 @@ class Raft:
 
     def _answer_old_term(self, message: Message) -> None:
         if isinstance(message, VoteRequest):
-            answer: Message = VoteResponse(
-                sender=self.id,
-                target=message.sender,
-                term=self.term,
-                granted=False,
-                pre=message.pre,
-            )
+            self._refuse_vote(message)
         elif isinstance(message, (AppendRequest, HeartbeatRequest, SnapshotRequest)):
             # Tells a deposed leader, or one cut off while we campaigned, our term.
-            answer = AppendResponse(
+            self._refuse(message)
+
+    def _refuse(self, message: Message) -> None:
+        prev = message.prev_index if isinstance(message, AppendRequest) else 0
+        self._after_persist.append(
+            AppendResponse(
                 sender=self.id,
                 target=message.sender,
                 term=self.term,
+                tag=message.tag,
                 success=False,
-                index=0,
+                index=prev,
+                hint_index=self.log.last_index,
             )
-        else:
-            return
-        self._after_persist.append(answer)
+        )
 
     def _follow(self, message: Message) -> None:
-        assert self.role is not Role.LEADER, "two leaders in one term"
         self._become_follower(message.term, message.sender)
         self.last_leader_contact = self._now
         self._reset_election_timer()
 
-    def _accept(self, target: str, index: int) -> None:
+    def _accept(self, message: Message, index: int, commit: int) -> None:
         self._after_persist.append(
             AppendResponse(
-                sender=self.id, target=target, term=self.term, success=True, index=index
+                sender=self.id,
+                target=message.sender,
+                term=self.term,
+                tag=message.tag,
+                success=True,
+                index=index,
+                hint_index=self.log.last_index,
+                commit=commit,
             )
         )
 
     def _on_append(self, message: AppendRequest) -> None:
         log = self.log
+        entries = message.entries
+        last_new = message.prev_index + len(entries)
         if message.prev_index < log.committed:
-            self._accept(message.sender, log.committed)
-            return
-        if log.term(message.prev_index) != message.prev_term:
-            hint_index, hint_term = log.last_at_most(
+            # What is committed here is the same in every leader's log.
+            entries = entries[log.committed - message.prev_index :]
+        elif log.term(message.prev_index) != message.prev_term:
+            hint_index, _ = log.last_at_most(
                 min(message.prev_index, log.last_index), message.prev_term
             )
             self._after_persist.append(
@@ -520,14 +605,14 @@ class Raft:
                     sender=self.id,
                     target=message.sender,
                     term=self.term,
+                    tag=message.tag,
                     success=False,
                     index=message.prev_index,
                     hint_index=hint_index,
-                    hint_term=hint_term,
                 )
             )
             return
-        fresh = message.entries[log.conflict(message.entries) :]
+        fresh = entries[log.conflict(entries) :]
         if fresh:
             if fresh[0].index <= log.last_index:
                 log.truncate_from(fresh[0].index)
@@ -537,21 +622,23 @@ class Raft:
             for entry in fresh:
                 if entry.type == CONFIGURATION:
                     self._adopt(entry.index, decode_configuration(entry.data))
-        last_new = message.prev_index + len(message.entries)
-        log.committed = max(log.committed, min(message.commit, last_new))
-        self._accept(message.sender, last_new)
+        commit = min(message.commit, last_new)
+        log.committed = max(log.committed, commit)
+        self._accept(message, last_new, commit)
 
     def _on_heartbeat(self, message: HeartbeatRequest) -> None:
-        log = self.log
-        log.committed = max(log.committed, min(message.commit, log.last_index))
-        self._after_persist.append(
-            HeartbeatResponse(
-                sender=self.id,
-                target=message.sender,
-                term=self.term,
-                round=message.round,
-            )
+        answer = HeartbeatResponse(
+            sender=self.id,
+            target=message.sender,
+            term=self.term,
+            tag=message.tag,
+            round=message.round,
         )
+        # The answer promises the term only, not the entries being written.
+        if self._durable_term == self.term:
+            self._messages.append(answer)
+        else:
+            self._after_persist.append(answer)
 
     def _on_snapshot(self, message: SnapshotRequest) -> None:
         meta = message.meta
@@ -564,7 +651,11 @@ class Raft:
                 self._configurations = [(meta.configuration_index, meta.configuration)]
                 self.snapshot = meta
                 self._restore = message
-        self._accept(message.sender, log.committed)
+        self._accept(message, meta.index, 0)
+
+    def wants_snapshot(self, message: SnapshotRequest) -> bool:
+        """Tell whether the snapshot of this request is the next to install."""
+        return self._restore is message
 
     # --- leading --------------------------------------------------------------------
 
@@ -596,7 +687,9 @@ class Raft:
         # Only entries of the own term commit by counting; earlier ones with them.
         if index > log.committed and index >= lead.term_start:
             log.committed = index
+            lead.committed(self._now)
             if self.configuration_index <= index and not self.is_voter():
+                lead.commit_due = self._now
                 self._messages.extend(lead.appends(self._now, self.snapshot))
                 self._become_follower(self.term, "")
 

@@ -86,11 +86,15 @@ class SnapshotMeta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What every message carries; ids name servers, not addresses."""
+    """What every message carries; ids name servers, not addresses.
+
+    ``tag`` is the shell's name of a request; its one answer carries it too.
+    """
 
     sender: str
     target: str
     term: int
+    tag: int = 0
 
 
 class AppendRequest(Message, frozen=True, kw_only=True):
@@ -105,20 +109,19 @@ class AppendRequest(Message, frozen=True, kw_only=True):
 class AppendResponse(Message, frozen=True, kw_only=True):
     """``index`` is the match on success, else the refused ``prev_index``.
 
-    On refusal ``hint_index``/``hint_term`` are the last place in the
-    follower's log that may agree with the leader's.
+    On refusal ``hint_index`` is the last place in the follower's log that may
+    agree with the leader's; ``commit`` is what it now knows to be committed.
     """
 
     success: bool
     index: int
     hint_index: int = 0
-    hint_term: int = 0
+    commit: int = 0
 
 
 class HeartbeatRequest(Message, frozen=True, kw_only=True):
     """Leader's sign of life; ``round`` comes back in the answer."""
 
-    commit: int = 0
     round: int = 0
 
 
@@ -145,14 +148,17 @@ class VoteResponse(Message, frozen=True, kw_only=True):
 
 
 class SnapshotRequest(Message, frozen=True, kw_only=True):
-    """Install a snapshot; the shell fills in ``data`` (``state.bin``)."""
+    """Install a snapshot; the shells carry ``state.bin`` beside it."""
 
     meta: SnapshotMeta
-    data: bytes = b""
 
 
 class TimeoutNow(Message, frozen=True, kw_only=True):
-    """Leadership transfer: campaign at once."""
+    """Leadership transfer: campaign at once, whatever ``term`` says."""
+
+
+class TimeoutNowResponse(Message, frozen=True, kw_only=True):
+    """The request to campaign has arrived."""
 
 
 class ReadState(msgspec.Struct, frozen=True, gc=False):
@@ -196,6 +202,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A leader that no quorum answered for this long steps down."""
     snapshot_retry: float = 60.0
     """How long an unanswered snapshot is waited for before another is sent."""
+    commit_interval: float = 0.002
+    """How long a commit may wait for entries to ride with to the followers."""
     max_append_entries: int = 1024
     max_append_bytes: int = 1 << 20
     max_inflight: int = 128

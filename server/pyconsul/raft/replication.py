@@ -48,6 +48,8 @@ class Leadership:
         self.round = 0
         self.lease_start = now
         self.heartbeat_due = now
+        self.commit_due = now
+        """When followers are told of a commit, if no entries tell them before."""
         self.transfer_target = ""
         self.transfer_deadline = 0.0
         self._rounds: deque[tuple[int, float]] = deque()
@@ -92,12 +94,11 @@ class Leadership:
             self._reads.append((self.round, context, index))
         self._unsent_reads.clear()
         self.heartbeat_due = now + self.settings.heartbeat_interval
-        for peer, progress in self.followers.items():
+        for peer in self.followers:
             yield HeartbeatRequest(
                 sender=self.id,
                 target=peer,
                 term=self.term,
-                commit=min(progress.match, self.log.committed),
                 round=self.round,
             )
 
@@ -133,13 +134,27 @@ class Leadership:
 
     # --- appends ---------------------------------------------------------
 
+    def committed(self, now: float) -> None:
+        """Note that the commit index moved; followers must learn of it soon."""
+        if self.commit_due <= now:
+            self.commit_due = now + self.settings.commit_interval
+
+    def commit_waits(self) -> bool:
+        """Tell whether some follower is to be told of a commit when it is due."""
+        committed = self.log.committed
+        for progress in self.followers.values():
+            if progress.sent_commit < committed and not progress.paused():
+                return True
+        return False
+
     def appends(self, now: float, snapshot: SnapshotMeta | None) -> list[Message]:
         """Return every append (or snapshot) that may be sent now."""
         out: list[Message] = []
+        tell_commit = now >= self.commit_due
         for peer, progress in self.followers.items():
             while not progress.paused():
                 behind = progress.next <= self.log.last_index
-                stale_commit = progress.sent_commit < self.log.committed
+                stale_commit = tell_commit and progress.sent_commit < self.log.committed
                 probing = progress.flow is Flow.PROBE
                 if not behind and not stale_commit and not probing:
                     break
@@ -190,13 +205,9 @@ class Leadership:
         if progress is None:
             return False
         if message.success:
+            progress.known_commit = max(progress.known_commit, message.commit)
             return progress.accepted(min(message.index, self.log.last_index))
-        retry_after = message.hint_index
-        if message.hint_term:
-            retry_after, _ = self.log.last_at_most(
-                message.hint_index, message.hint_term
-            )
-        progress.refused(message.index, retry_after)
+        progress.refused(message.index, message.hint_index)
         return False
 
     def on_heartbeat_response(
@@ -212,8 +223,10 @@ class Leadership:
                 progress.begin_probe()
             return None
         progress.probe_sent = False
-        lost = progress.flow is Flow.REPLICATE and progress.inflight
-        if not lost or progress.match >= self.log.last_index:
+        if progress.flow is Flow.PROBE:
+            return None
+        lost = progress.inflight and progress.match < self.log.last_index
+        if not lost and progress.known_commit >= self.log.committed:
             return None
         if len(progress.inflight) >= progress.max_inflight:
             progress.inflight.popleft()
@@ -221,6 +234,7 @@ class Leadership:
         prev_term = self.log.term(prev)
         if prev_term is None:
             return None
+        progress.sent_commit = self.log.committed
         return AppendRequest(
             sender=self.id,
             target=message.sender,

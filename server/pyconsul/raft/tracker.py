@@ -27,6 +27,7 @@ class Progress:
     __slots__ = (
         "flow",
         "inflight",
+        "known_commit",
         "match",
         "max_inflight",
         "next",
@@ -46,6 +47,7 @@ class Progress:
         self.max_inflight = max_inflight
         self.round = 0
         self.sent_commit = 0
+        self.known_commit = 0
         self.snapshot_index = 0
         self.snapshot_sent_at = 0.0
 
@@ -83,19 +85,28 @@ class Progress:
     def refused(self, prev_index: int, retry_after: int) -> bool:
         """Note a refusal; ``retry_after`` is where both logs may agree.
 
-        Returns ``False`` for an answer that newer knowledge has overtaken.
+        Returns ``False`` for an answer that newer knowledge has overtaken. A
+        follower that lost its disk no longer has what it once confirmed.
         """
+        if self.flow is Flow.SNAPSHOT:
+            return False
         if self.flow is Flow.REPLICATE:
-            if prev_index <= self.match:
+            if prev_index <= self.match and retry_after >= self.match:
                 return False
             self._enter(Flow.PROBE)
-            self.next = max(min(prev_index, retry_after + 1), self.match + 1)
-            return True
-        if self.next - 1 != prev_index:
+        elif self.next - 1 != prev_index:
             return False
+        self.match = min(self.match, retry_after)
         self.next = max(min(prev_index, retry_after + 1), self.match + 1)
         self.probe_sent = False
         return True
+
+    def lost(self, *, retry: bool) -> None:
+        """Note that appends under way were lost; probe now or later."""
+        if self.flow is not Flow.SNAPSHOT:
+            self._enter(Flow.PROBE)
+            self.next = self.match + 1
+            self.probe_sent = not retry
 
     def begin_snapshot(self, index: int, now: float) -> None:
         """Note that the snapshot up to ``index`` was sent at ``now``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 from pyconsul.net import log_store
 from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
 from pyconsul.net.raft_driver import RaftDriver
-from pyconsul.raft.messages import Configuration, Message, Peer, Settings
 from pyconsul.types.errors import CommandError, ConsulError, NoLeaderError
 
 
@@ -262,87 +260,5 @@ def test_user_restore_replaces_state_and_survives(tmp_path: Path) -> None:
         driver = await lone(DiskStore(tmp_path), fsm)
         assert fsm.rows == {"new": 7, "after": after}
         await driver.stop()
-
-    go(main())
-
-
-FAST = Settings(
-    election_timeout=0.1, heartbeat_interval=0.015, lease_timeout=0.08, cache_entries=8
-)
-
-
-class Wire:
-    """An in-process network between drivers."""
-
-    def __init__(self) -> None:
-        self.drivers: dict[str, RaftDriver] = {}
-        self.cut: set[str] = set()
-
-    def send(self, address: str, message: Message) -> None:
-        if {message.sender, message.target} & self.cut:
-            return
-        driver = self.drivers.get(address)
-        if driver is not None:
-            asyncio.get_running_loop().call_soon(
-                driver.receive, message, message.sender
-            )
-
-
-def test_three_servers_replicate_fail_over_and_catch_up(tmp_path: Path) -> None:
-    async def main() -> None:
-        wire = Wire()
-        machines: dict[str, Rows] = {}
-        for name in "abc":
-            machines[name] = Rows()
-            wire.drivers[name] = RaftDriver(
-                DiskStore(tmp_path / name, segment_bytes=1 << 14),
-                machines[name],
-                name,
-                name,
-                bootstrap=name == "a",
-                transport=wire,
-                settings=FAST,
-                trailing_logs=5,
-                rng=random.Random(ord(name)),
-            )
-        drivers = wire.drivers
-        for driver in drivers.values():
-            await driver.start()
-        first = drivers["a"]
-        await until(lambda: first.is_leader)
-        for name in "bc":
-            peer = Peer(id=name, address=name)
-
-            def add(c: Configuration, peer: Peer = peer) -> Configuration:
-                return c.with_server(peer)
-
-            await first.change_membership(add)
-        with pytest.raises(NoLeaderError):
-            await drivers["b"].propose(b"not here")
-        await asyncio.gather(*(first.propose(b"one%d" % i) for i in range(50)))
-        await first.verify_leader()
-        await until(lambda: len(machines["c"].rows) == 50)
-        assert drivers["c"].leader_address == "a"
-
-        wire.cut = {"a"}
-        doomed = first.propose(b"doomed")
-        await until(lambda: drivers["b"].is_leader or drivers["c"].is_leader)
-        with pytest.raises(ConsulError, match="leadership lost"):
-            await doomed
-        second = next(d for n, d in drivers.items() if n != "a" and d.is_leader)
-        await asyncio.gather(*(second.propose(b"two%d" % i) for i in range(50)))
-        await second.snapshot()
-        wire.cut = set()
-        await until(lambda: len(machines["a"].rows) == 100)
-        assert "doomed" not in machines["a"].rows
-        assert first.stats()["last_snapshot_index"] != "0", "it came by snapshot"
-
-        second.transfer_leadership("a")
-        await until(lambda: first.is_leader)
-        await first.propose(b"three")
-        await until(lambda: all("three" in m.rows for m in machines.values()))
-        assert machines["a"].rows == machines["b"].rows == machines["c"].rows
-        for driver in drivers.values():
-            await driver.stop()
 
     go(main())

@@ -41,6 +41,7 @@ from pyconsul.raft.messages import (
     NotLeaderError,
     Peer,
     Ready,
+    Settings,
     SnapshotMeta,
     SnapshotRequest,
     VoteRequest,
@@ -79,9 +80,9 @@ def show(m: Message) -> str:
         case AppendResponse(success=True):
             return f"{head} ok index={m.index}"
         case AppendResponse():
-            return f"{head} refused={m.index} hint={m.hint_term}/{m.hint_index}"
+            return f"{head} refused={m.index} hint={m.hint_index}"
         case HeartbeatRequest():
-            return f"{head} round={m.round} commit={m.commit}"
+            return f"{head} round={m.round}"
         case HeartbeatResponse():
             return f"{head} round={m.round}"
         case VoteRequest():
@@ -126,6 +127,7 @@ class Stage:
                 name,
                 RaftLog(NoReader()),
                 configurations=[(0, configuration)],
+                settings=Settings(commit_interval=0.0),
                 rng=Draw(),
                 now=0.0,
             )

@@ -1,0 +1,130 @@
+"""Starting Raft: what the store holds, the first entry, recovery by peers.json."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from pyconsul.net.log_store import LogStore, Recovered
+from pyconsul.net.raft_recovery import read_peers_file, write_peers_info
+from pyconsul.raft.codec import decode_configuration, encode_configuration
+from pyconsul.raft.core import Raft
+from pyconsul.raft.log import RaftLog
+from pyconsul.raft.messages import (
+    CONFIGURATION,
+    Configuration,
+    Entry,
+    HardState,
+    Peer,
+    Settings,
+)
+from pyconsul.types.errors import StartError
+
+_log = logging.getLogger(__name__)
+
+Start = Callable[[Callable[[OSError | None], None]], None]
+"""Begins disk work that reports to the callback it is given."""
+
+
+class Durably(Protocol):
+    """Waits for disk work; raises ``OSError``."""
+
+    def __call__(self, start: Start) -> Awaitable[None]:
+        """Begin the work and wait for its end."""
+        ...
+
+
+class Opening(msgspec.Struct, kw_only=True):
+    """What a server is started with."""
+
+    node_id: str
+    address: str
+    bootstrap: bool
+    peers_file: Path | None
+    settings: Settings
+    rng: random.Random
+
+
+async def open_store(store: LogStore, opening: Opening, durably: Durably) -> Recovered:
+    """Open the store; begin an empty log or recover from a lost quorum.
+
+    Raises ``CorruptLogError`` or ``StartError``.
+    """
+    peers_file = opening.peers_file
+    try:
+        recovery: Configuration | None = None
+        if peers_file is not None:
+            await asyncio.to_thread(write_peers_info, peers_file.parent)
+            recovery = await asyncio.to_thread(read_peers_file, peers_file)
+        found = await asyncio.to_thread(store.open)
+        empty = found.last_index == 0 and found.snapshot is None
+        if recovery is not None and peers_file is not None:
+            if empty:
+                raise StartError(
+                    "recovery failed: refused to recover cluster with no initial "
+                    "state, this is probably an operator error"
+                )
+            await _write_configuration(store, durably, found, recovery)
+            await asyncio.to_thread(peers_file.unlink)
+            _log.warning("raft: recovered from peers.json: index=%d", found.last_index)
+        elif opening.bootstrap and empty:
+            me = Peer(id=opening.node_id, address=opening.address)
+            await _write_configuration(
+                store, durably, found, Configuration(servers=(me,))
+            )
+    except OSError as error:
+        raise StartError(f"raft: cannot open the log: {error}") from error
+    return found
+
+
+def make_core(store: LogStore, found: Recovered, opening: Opening, now: float) -> Raft:
+    """Return the core that continues from what the store holds."""
+    meta = found.snapshot
+    configurations = [
+        (index, decode_configuration(data)) for index, data in found.configurations
+    ]
+    if meta is not None:
+        configurations = [
+            (meta.configuration_index, meta.configuration),
+            *(c for c in configurations if c[0] > meta.index),
+        ]
+    log = RaftLog(
+        store,
+        first_index=found.first_index,
+        last_index=found.last_index,
+        terms=found.terms,
+        snapshot_index=meta.index if meta else 0,
+        snapshot_term=meta.term if meta else 0,
+    )
+    return Raft(
+        opening.node_id,
+        log,
+        hard_state=found.hard_state,
+        configurations=configurations,
+        snapshot=meta,
+        settings=opening.settings,
+        rng=opening.rng,
+        now=now,
+    )
+
+
+async def _write_configuration(
+    store: LogStore, durably: Durably, found: Recovered, configuration: Configuration
+) -> None:
+    """Append a configuration entry, of a term that nobody has used."""
+    data = encode_configuration(configuration)
+    state = HardState(term=found.hard_state.term + 1)
+    index = found.last_index + 1
+    entry = Entry(index, state.term, CONFIGURATION, data)
+    await durably(partial(store.submit, state, [entry]))
+    found.hard_state = state
+    found.last_index = index
+    found.terms.append((index, state.term))
+    found.configurations.append((index, data))

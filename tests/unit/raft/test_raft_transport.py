@@ -1,0 +1,484 @@
+"""Drivers and transports over loopback: elect, replicate, hand over, catch up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pyconsul.net import raft_transport
+from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
+from pyconsul.net.raft_driver import RaftDriver
+from pyconsul.net.raft_transport import RaftTransport, split_address
+from pyconsul.raft import wire
+from pyconsul.raft.messages import (
+    Configuration,
+    HeartbeatRequest,
+    Message,
+    Peer,
+    Settings,
+    TimeoutNow,
+    VoteRequest,
+)
+from pyconsul.types.errors import ConsulError, NoLeaderError, StartError
+
+FAST = Settings(
+    election_timeout=0.3, heartbeat_interval=0.03, lease_timeout=0.25, cache_entries=8
+)
+
+
+class View:
+    def __init__(self, rows: dict[str, int]) -> None:
+        self.rows = rows
+
+    def chunks(self) -> Iterator[bytes]:
+        data = msgspec.json.encode(self.rows)
+        for at in range(0, len(data), 700):
+            yield data[at : at + 700]
+
+
+class Rows:
+    """Keeps the index of each command's last application."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self.restored = 0
+
+    def apply(self, index: int, data: bytes) -> object:
+        self.rows[data.decode()] = index
+        return index
+
+    def snapshot(self) -> View:
+        return View(dict(self.rows))
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self.rows = msgspec.json.decode(b"".join(chunks), type=dict[str, int])
+        self.restored += 1
+
+
+class Machine:
+    """A server of the test: its port stays the same over restarts."""
+
+    def __init__(self, name: str, folder: Path | None) -> None:
+        self.name = name
+        self.folder = folder
+        self.memory = MemoryStore()
+        self.port = 0
+        self.fsm = Rows()
+        self.known: list[str] = []
+        self.open: set[asyncio.StreamWriter] = set()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def store(self) -> LogStore:
+        if self.folder is None:
+            return self.memory
+        return DiskStore(self.folder / self.name, segment_bytes=1 << 14)
+
+    async def start(self, **options: Any) -> RaftDriver:
+        self.cut = False
+        self.listener = await asyncio.start_server(
+            self.serve, "127.0.0.1", self.port or None
+        )
+        self.port = self.listener.sockets[0].getsockname()[1]
+        self.transport = RaftTransport(
+            self.name, self.address, timeout_s=FAST.election_timeout
+        )
+        self.fsm = Rows()
+        self.driver = RaftDriver(
+            self.store(),
+            self.fsm,
+            self.name,
+            self.address,
+            **{
+                "bootstrap": False,
+                "transport": self.transport,
+                "settings": FAST,
+                "trailing_logs": 5,
+                "rng": random.Random(ord(self.name)),
+                **options,
+            },
+        )
+        self.driver.on_leader_known.append(self.known.append)
+        await self.driver.start()
+        return self.driver
+
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.open.add(writer)
+        try:
+            if not self.cut and await reader.read(1) == b"\x01":
+                await self.transport.accept(reader, writer)
+        finally:
+            self.open.discard(writer)
+            writer.transport.abort()
+
+    async def stop(self) -> None:
+        await self.driver.stop()
+        await self.transport.close()
+        self.listener.close()
+        for writer in list(self.open):
+            writer.transport.abort()
+        await until(lambda: not self.open)
+
+
+def go(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 20))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 (the code under test has no event)
+        await asyncio.sleep(0.001)
+
+
+def leader(machines: Iterable[Machine]) -> RaftDriver | None:
+    return next((m.driver for m in machines if m.driver.is_leader), None)
+
+
+async def cluster(folder: Path | None, names: str = "abc") -> dict[str, Machine]:
+    """Start servers and bootstrap all of them with one configuration."""
+    machines = {name: Machine(name, folder) for name in names}
+    for machine in machines.values():
+        await machine.start()
+    servers = tuple(Peer(id=m.name, address=m.address) for m in machines.values())
+    for machine in machines.values():
+        assert not machine.driver.has_state
+        machine.driver.bootstrap(Configuration(servers=servers))
+        assert machine.driver.has_state
+    await until(lambda: leader(machines.values()) is not None)
+    return machines
+
+
+async def stop(machines: dict[str, Machine]) -> None:
+    for machine in machines.values():
+        await machine.stop()
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_elect_replicate_fail_over_catch_up(tmp_path: Path, durable: bool) -> None:
+    async def main() -> None:
+        machines = await cluster(tmp_path if durable else None)
+        first = leader(machines.values())
+        assert first is not None
+        with pytest.raises(ConsulError, match="only works on new clusters"):
+            first.bootstrap(Configuration(servers=(Peer(id="x", address="x"),)))
+        await asyncio.gather(*(first.propose(b"one%d" % i) for i in range(300)))
+        await first.verify_leader()
+        assert first.has_lease()
+        others = [m for m in machines.values() if m.driver is not first]
+        for machine in others:
+            await until(lambda m=machine: len(m.fsm.rows) == 300)
+            assert machine.known[-1] == first.address
+            assert machine.driver.leader_address == first.address
+            assert machine.driver.has_leader_contact
+            stats = machine.driver.raft_stats()
+            assert stats.last_contact.endswith("ms")
+            assert stats.last_index == first.last_log_index
+            assert stats.last_term == first.term == first.last_log_term
+            with pytest.raises(NoLeaderError):
+                await machine.driver.propose(b"not here")
+        assert first.raft_stats().last_contact == "0"
+
+        gone = machines[first.node_id]
+        await gone.stop()
+        await until(lambda: leader(others) is not None)
+        second = leader(others)
+        assert second is not None
+        await asyncio.gather(*(second.propose(b"two%d" % i) for i in range(300)))
+        await second.snapshot()
+        await gone.start()
+        await until(lambda: len(gone.fsm.rows) == 600)
+        assert gone.fsm.restored, "it came by snapshot"
+        await second.propose(b"three")
+        await until(lambda: all("three" in m.fsm.rows for m in machines.values()))
+        rows = [m.fsm.rows for m in machines.values()]
+        assert rows[0] == rows[1] == rows[2]
+        await stop(machines)
+
+    go(main())
+
+
+def test_leadership_is_handed_over_by_timeout_now() -> None:
+    async def main() -> None:
+        machines = await cluster(None)
+        for target in "abca":
+            now = leader(machines.values())
+            assert now is not None
+            if now.node_id == target:
+                continue
+            now.transfer_leadership(target)
+            await until(lambda t=target: machines[t].driver.is_leader)
+            await machines[target].driver.propose(target.encode())
+        await stop(machines)
+
+    go(main())
+
+
+def test_a_leader_alone_steps_down_and_what_waited_fails() -> None:
+    async def main() -> None:
+        machines = await cluster(None)
+        first = leader(machines.values())
+        assert first is not None
+        for machine in machines.values():
+            if machine.driver is not first:
+                await machine.stop()
+        doomed = first.propose(b"doomed")
+        with pytest.raises(ConsulError, match="leadership lost"):
+            await doomed
+        with pytest.raises(NoLeaderError):
+            await first.propose(b"late")
+        assert not first.has_lease()
+        assert first.leader_address == ""
+        await machines[first.node_id].stop()
+
+    go(main())
+
+
+def test_membership_changes_one_at_a_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = Machine("a", tmp_path)
+        driver = await first.start(bootstrap=True)
+        await until(lambda: driver.is_leader)
+        await asyncio.gather(*(driver.propose(b"k%d" % i) for i in range(50)))
+        await driver.snapshot()
+        machines = {"a": first, "b": Machine("b", tmp_path), "c": Machine("c", None)}
+        for name in "bc":
+            other = machines[name]
+            await other.start()
+            assert not other.driver.has_leader_contact
+            await driver.add_nonvoter(name, other.address)
+            await until(lambda m=other: len(m.fsm.rows) == 50)
+        assert driver.configuration.voters() == {"a"}
+        await driver.promote("b")
+        await driver.promote("c")
+        assert driver.configuration.voters() == {"a", "b", "c"}
+        await driver.add_nonvoter("c", machines["c"].address)
+        assert driver.configuration.voters() == {"a", "b", "c"}
+        await driver.demote("c")
+        assert driver.configuration.voters() == {"a", "b"}
+        with pytest.raises(ConsulError, match="x is not a member"):
+            await driver.remove_server("x")
+        await driver.remove_server("c")
+        assert driver.peers() == [first.address, machines["b"].address]
+        await driver.remove_server("a")
+        await until(lambda: machines["b"].driver.is_leader)
+        assert await machines["b"].driver.propose(b"on") is not None
+        await stop(machines)
+
+    go(main())
+
+
+def test_restart_of_all(tmp_path: Path) -> None:
+    async def main() -> None:
+        machines = await cluster(tmp_path)
+        first = leader(machines.values())
+        assert first is not None
+        await asyncio.gather(*(first.propose(b"k%d" % i) for i in range(100)))
+        await stop(machines)
+        for machine in machines.values():
+            await machine.start()
+        await until(lambda: all(len(m.fsm.rows) == 100 for m in machines.values()))
+        await stop(machines)
+
+    go(main())
+
+
+def test_a_server_that_lost_its_disk_is_filled_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        machines = await cluster(None)
+        first = leader(machines.values())
+        assert first is not None
+        await asyncio.gather(*(first.propose(b"k%d" % i) for i in range(20)))
+        victim = next(m for m in machines.values() if m.driver is not first)
+        await until(lambda: len(victim.fsm.rows) == 20)
+        await victim.stop()
+        victim.memory = MemoryStore()
+        await victim.start()
+        await until(lambda: len(victim.fsm.rows) == 20)
+        await stop(machines)
+
+    go(main())
+
+
+def test_peers_json_recovers_a_lost_quorum(tmp_path: Path) -> None:
+    async def main() -> None:
+        machines = await cluster(tmp_path)
+        first = leader(machines.values())
+        assert first is not None
+        await first.propose(b"kept")
+        await stop(machines)
+        alone = machines[first.node_id]
+        folder = tmp_path / alone.name
+        path = folder / "peers.json"
+        path.write_text(f'[{{"id": "{alone.name}", "address": "{alone.address}"}}]')
+        driver = await alone.start(peers_file=path)
+        await until(lambda: driver.is_leader)
+        assert "kept" in alone.fsm.rows
+        assert driver.peers() == [alone.address]
+        assert not path.exists()
+        assert "peers.json" in (folder / "peers.info").read_text()
+        await alone.stop()
+
+    go(main())
+
+
+BAD_PEERS = [
+    ("[", "failed to parse"),
+    ("[]", "at least one voter"),
+    ('[{"id": "a", "address": "x:1", "non_voter": true}]', "at least one voter"),
+    ('["x:1", "x:1"]', "repeated id"),
+    ('[{"id": "a", "address": ""}]', "empty or repeated address"),
+    ('["x:1"]', "no initial state"),
+]
+
+
+@pytest.mark.parametrize(("text", "why"), BAD_PEERS)
+def test_peers_json_that_cannot_be_meant(tmp_path: Path, text: str, why: str) -> None:
+    async def main() -> None:
+        path = tmp_path / "peers.json"
+        path.write_text(text)
+        driver = RaftDriver(MemoryStore(), Rows(), "a", "x:1", peers_file=path)
+        with pytest.raises(StartError, match=why):
+            await driver.start()
+        assert path.exists()
+
+    go(main())
+
+
+class Silent:
+    """A receiver that answers when told to."""
+
+    def __init__(self) -> None:
+        self.got: list[Message] = []
+        self.lost: list[tuple[str, bool]] = []
+
+    def receive(self, message: Message, address: str) -> None:
+        self.got.append(message)
+
+    async def receive_snapshot(self, *args: Any) -> None:
+        raise ConsulError("not now")
+
+    def appends_lost(self, server_id: str, *, retry: bool) -> None:
+        self.lost.append((server_id, retry))
+
+    def id_of(self, address: str) -> str:
+        return "known" if address == "9.9.9.9:1" else ""
+
+
+class Client:
+    """A bare connection to one transport."""
+
+    def __init__(self) -> None:
+        self.receiver = Silent()
+        self.transport = RaftTransport("me", "127.0.0.1:1")
+        self.transport.attach(self.receiver)
+        self.answers = wire.ResponseReader()
+
+    async def open(self) -> None:
+        self.server = await asyncio.start_server(
+            self.transport.accept, "127.0.0.1", None
+        )
+        port = self.server.sockets[0].getsockname()[1]
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def answer(self) -> tuple[str, object]:
+        while (found := self.answers.next()) is None:
+            data = await self.reader.read(65536)
+            assert data, "closed"
+            self.answers.feed(data)
+        return found
+
+    async def close(self) -> None:
+        self.writer.transport.abort()
+        self.server.close()
+        await self.transport.close()
+
+
+def test_answers_keep_the_order_of_requests() -> None:
+    async def main() -> None:
+        client = Client()
+        await client.open()
+        encoder = wire.Encoder("", "9.9.9.9:1", identify=False)
+        got = client.receiver.got
+        for term in (1, 2, 3):
+            beat = HeartbeatRequest(sender="", target="me", term=term)
+            client.writer.write(encoder.request(beat))
+        await until(lambda: len(got) == 3)
+        assert {m.sender for m in got} == {"known"}
+        for request in (got[2], got[0], got[1]):
+            client.transport.send(
+                "",
+                raft_transport.HeartbeatResponse(
+                    sender="me",
+                    target="known",
+                    term=request.term * 10,
+                    tag=request.tag,
+                ),
+            )
+        terms: list[object] = []
+        for _ in range(3):
+            error, plain = await client.answer()
+            assert error == ""
+            assert isinstance(plain, dict)
+            terms.append(plain[b"Term"])
+        assert terms == [10, 20, 30]
+        await client.close()
+
+    go(main())
+
+
+def test_refusals_and_bad_requests_are_answered() -> None:
+    async def main() -> None:
+        client = Client()
+        await client.open()
+        encoder = wire.Encoder("x", "9.9.9.9:1")
+        vote = VoteRequest(sender="x", target="me", term=1, last_index=0, last_term=0)
+        client.writer.write(encoder.request(vote))
+        await until(lambda: len(client.receiver.got) == 1)
+        client.transport.refuse_waiting("the disk is full")
+        assert (await client.answer())[0] == "the disk is full"
+        client.writer.write(b"\x03\x81\xafProtocolVersion\x09")
+        assert "protocol version 9" in (await client.answer())[0]
+        client.writer.write(
+            encoder.request(TimeoutNow(sender="x", target="me", term=0))
+        )
+        await until(lambda: len(client.receiver.got) == 2)
+        client.writer.write(b"\x09")
+        assert await client.reader.read() == b"", "not a Raft connection"
+        await client.close()
+
+    go(main())
+
+
+def test_a_dead_server_is_told_to_the_core() -> None:
+    async def main() -> None:
+        receiver = Silent()
+        transport = RaftTransport("me", "127.0.0.1:1")
+        transport.attach(receiver)
+        append = raft_transport.AppendRequest(
+            sender="me", target="you", term=1, prev_index=1, prev_term=1
+        )
+        transport.send("127.0.0.1:1", append)
+        await until(lambda: len(receiver.lost) == 1)
+        transport.send("127.0.0.1:1", append)
+        await until(lambda: len(receiver.lost) == 2)
+        assert receiver.lost == [("you", False)] * 2
+        await transport.close()
+
+    go(main())
+
+
+def test_addresses() -> None:
+    assert split_address("10.0.0.1:8300") == ("10.0.0.1", 8300)
+    assert split_address("[::1]:8300") == ("::1", 8300)
+    for bad in ("", "x", ":1", "x:y"):
+        with pytest.raises(ValueError, match="no host:port"):
+            split_address(bad)
