@@ -23,22 +23,23 @@ from pyconsul.endpoints.routed_calls import (
 )
 from pyconsul.endpoints.shared_reads import SharedReads
 from pyconsul.net.forwarder import CallPool
+from pyconsul.net.rpc_codec import METHODS
 from pyconsul.net.server_list import ServerList, TokenBucket
 from pyconsul.types.errors import ConsulError, NoServersError, TooManyRequestsError
 from pyconsul.types.messages import EmptyRequest, Reply
 
 log = logging.getLogger("pyconsul.router")
 
-PING_METHOD = "Status.Leader"
-"""Any server answers it from what it knows."""
+PING_METHOD = "Status.Ping"
 PING_TIMEOUT_S = 5.0
 RATE_TEXT = "RPC rate limit exceeded"
+READS = frozenset(name for name, method in METHODS.items() if method.reads)
 
 
 class ClientCaller:
     """Implements ``Caller`` by asking servers; needs a running loop.
 
-    ``reads`` are the methods that change nothing. ``rate`` is calls a second
+    ``reads`` are the methods that may be asked twice. ``rate`` is calls a second
     (``limits.rpc_rate``, ``inf`` for no limit), ``burst`` ``rpc_max_burst``.
     ``nodes`` tells how many agents gossip, for the pace of rebalancing.
     """
@@ -46,8 +47,8 @@ class ClientCaller:
     def __init__(
         self,
         pool: CallPool,
-        reads: Container[str],
         *,
+        reads: Container[str] = READS,
         random: Random | None = None,
         hold_s: float = RPC_HOLD_TIMEOUT_S,
         rate: float = math.inf,
