@@ -64,7 +64,7 @@ def new_unpacker(limit: int) -> Any:
         unicode_errors="surrogateescape",
         strict_map_key=False,
         max_buffer_size=limit,
-        read_size=4096,
+        read_size=min(limit, 4096),
         max_array_len=MAX_ITEMS,
         max_map_len=MAX_ITEMS,
     )

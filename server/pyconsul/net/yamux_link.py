@@ -63,8 +63,7 @@ class YamuxLink(asyncio.Protocol):
                 self.drop(cast(SessionFailed, event).reason)
                 return
             self.on_event(event)
-        if events:
-            self.after_events()
+        self.after_events()
 
     def tick(self, now: float) -> None:
         """Keepalive and time-outs; the owner calls it about each second."""
@@ -123,7 +122,7 @@ class YamuxLink(asyncio.Protocol):
         raise NotImplementedError
 
     def after_events(self) -> None:
-        """Do what new events may have made possible."""
+        """Do what the frames read, or the time passed, may have made possible."""
 
     def on_gone(self, reason: str) -> None:
         """Learn, once, that the connection is over."""
