@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from msgspec.structs import replace
+
 from pyconsul.config.definitions import (
     check_from_config,
     service_from_config,
@@ -32,6 +34,8 @@ from pyconsul.config.model import (
 from pyconsul.config.sources import merge, parse_text, read_sources
 from pyconsul.types.durations import DurationError, parse_duration
 from pyconsul.types.errors import BadRequestError, ConfigError
+from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
+from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
 
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERR", "ERROR")
 _DATACENTER = re.compile(r"[a-z0-9_-]+")
@@ -104,8 +108,10 @@ class _Builder:
         limits |= {f"request_limits_{key}": value for key, value in requests.items()}
         dns = self._dns()
         performance = self._section(Performance, "performance")
+        autopilot = self._autopilot()
         lan = self._section(Gossip, "gossip_lan")
         wan = self._section(Gossip, "gossip_wan")
+        autopilot = self._autopilot()
         http = self._section(HttpConfig, "http_config")
         plain = self._section(AgentConfig, "")
         server = bool(raw.get("server", False))
@@ -139,8 +145,10 @@ class _Builder:
             "dns": DnsConfig(**dns),
             "http": HttpConfig(**http),
             "performance": Performance(**performance),
+            "autopilot": autopilot,
             "gossip_lan": Gossip(**lan),
             "gossip_wan": Gossip(**wan),
+            "autopilot": autopilot,
             "log_level": str(raw.get("log_level", "INFO")).upper(),
             "leave_on_terminate": raw.get("leave_on_terminate", not server),
             "skip_leave_on_interrupt": raw.get("skip_leave_on_interrupt", server),
@@ -188,12 +196,26 @@ class _Builder:
             result[one.name] = value
         return result
 
+    def _autopilot(self) -> AutopilotConfig:
+        given = dict(self._raw.get("autopilot", {}))
+        for name in ("last_contact_threshold", "server_stabilization_time"):
+            if name in given:
+                given[name] = self._duration(f"autopilot.{name}", given[name])
+        return replace(DEFAULT_AUTOPILOT, **given)
+
     def _duration(self, path: str, text: str) -> int:
         try:
             return parse_duration(text)
         except DurationError as error:
             self._problems.append(f'{path}: invalid duration: "{text}": {error}')
             return 0
+
+    def _autopilot(self) -> AutopilotConfig:
+        given = dict(self._raw.get("autopilot", {}))
+        for name in ("last_contact_threshold", "server_stabilization_time"):
+            if isinstance(given.get(name), str):
+                given[name] = self._duration(f"autopilot.{name}", given[name])
+        return replace(DEFAULT_AUTOPILOT, **given)
 
     def _ports(self) -> dict[str, Any]:
         ports = self._section(Ports, "ports")

@@ -11,6 +11,8 @@ from typing import Any
 
 from pyconsul.config.definitions import CheckDefinition, ServiceDefinition
 from pyconsul.types.durations import MINUTE, SECOND
+from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
+from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,7 @@ class AgentConfig:
     dns: DnsConfig = DnsConfig()
     http: HttpConfig = HttpConfig()
     performance: Performance = Performance()
+    autopilot: AutopilotConfig = DEFAULT_AUTOPILOT
     recursors: tuple[str, ...] = ()
     log_level: str = "INFO"
     log_json: bool = False
@@ -164,6 +167,8 @@ class AgentConfig:
     serf_wan: str = ""
     gossip_lan: Gossip = Gossip()
     gossip_wan: Gossip = Gossip()
+    autopilot: AutopilotConfig = DEFAULT_AUTOPILOT
+    """Settings that the first leader of a cluster stores."""
     reconnect_timeout: int = 72 * 60 * MINUTE
     reconnect_timeout_wan: int = 72 * 60 * MINUTE
     advertise_reconnect_timeout: int = 0
