@@ -9,31 +9,24 @@ query side is in ``asking.py``, the leave in ``leaving.py``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from enum import Enum
 from heapq import heappop, heappush
-from math import ceil, log10
 
 from pyconsul.gossip import messages as gossip
 from pyconsul.gossip.core import Memberlist
 from pyconsul.gossip.keyring import Keyring
-from pyconsul.serf import codec, coordinate
-from pyconsul.serf.asking import Asking
-from pyconsul.serf.broadcasts import BroadcastQueue
-from pyconsul.serf.clock import LamportClock
-from pyconsul.serf.events import EventBuffer
+from pyconsul.serf import codec
+from pyconsul.serf.delegate import MergeCheck, PoolDelegate
 from pyconsul.serf.leaving import Leaving
 from pyconsul.serf.member import Member, MemberEvent, Status, UserEvent
-from pyconsul.serf.members import MemberTable, member_of
+from pyconsul.serf.members import MemberTable
 from pyconsul.serf.messages import (
     EventMessage,
     JoinIntent,
-    Kind,
     LeaveIntent,
-    PushPull,
-    Query,
 )
-from pyconsul.serf.outputs import NameConflict, OwnOutput, QueryEvent
+from pyconsul.serf.outputs import OwnOutput, QueryEvent
 from pyconsul.serf.queries import QueryParams, Search, simple_search
 from pyconsul.serf.rejoining import Rejoining
 from pyconsul.serf.settings import USER_EVENT_BYTES_MAX, Settings
@@ -41,16 +34,10 @@ from pyconsul.serf.snapshot import SnapshotState
 from pyconsul.serf.tags import encode_tags
 from pyconsul.types.coordinates import Coord
 from pyconsul.types.errors import ConfigError, TooLargeError
-from pyconsul.types.gomsgpack import MsgpackError
-
-MergeCheck = Callable[[Sequence[Member]], None]
-"""Raises ``MergeRefusedError`` when one of the members must stay outside."""
 
 Output = gossip.Output | MemberEvent | UserEvent | OwnOutput
 
 __all__ = ["MergeCheck", "Output", "QueryParams", "Serf", "SerfState"]
-
-_RELAY = bytes((Kind.RELAY,))
 
 
 class SerfState(Enum):
@@ -97,8 +84,6 @@ class Serf:
         self.keyring = Keyring() if keyring is None else keyring
         self.rng = rng
         self.now = now
-        self._meta = encode_tags(tags)
-        self._merge = merge
         self._outputs: list[Output] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = 0
@@ -110,19 +95,20 @@ class Serf:
             emit=self._on_member_event,
             on_accused=self._tell_join,
             on_prune=self._prune,
-            on_forgotten=self._forgotten,
+            on_forgotten=self._forget,
         )
-        self._event_clock = LamportClock()
-        self._events = EventBuffer(settings.event_buffer_slots)
-        self._intent_queue = BroadcastQueue()
-        self._query_queue = BroadcastQueue()
-        self._event_queue = BroadcastQueue()
-        self._asking = Asking(self, self._table, self._query_queue, search)
         self._leaving = Leaving(self, self._table)
-        self._coordinates = coordinate.CoordinateClient(rng)
-        self._ack = b""
-        self._peer_acks: dict[str, bytes] = {}  # coordinates, as they came
         self._rejoining = Rejoining(self, self._table, writes=snapshot is not None)
+        self._delegate = PoolDelegate(
+            self,
+            self._table,
+            self._rejoining,
+            meta=encode_tags(tags),
+            merge=merge,
+            search=search,
+            ignores_old=lambda: any(self._joins.values()),
+        )
+        self._asking = self._delegate.asking
         if snapshot is not None:
             self._restore(snapshot)
         self.memberlist = Memberlist(
@@ -131,7 +117,7 @@ class Serf:
             port,
             settings=memberlist_settings,
             keyring=self.keyring,
-            delegate=self,
+            delegate=self._delegate,
             rng=rng,
             now=now,
             versions=versions,
@@ -212,13 +198,13 @@ class Serf:
         intent = LeaveIntent(ltime=ltime, node=name, prune=prune)
         self._table.leave_intent(intent, now)
         if self.has_alive_peers():
-            self._intent_queue.add(codec.encode(intent))
+            self._delegate.intents.add(codec.encode(intent))
         self._finish()
 
     def set_tags(self, tags: Mapping[str, str], now: float) -> None:
         """Replace the tags and tell the pool; raises ``TooLargeError``."""
         self.now = now
-        self._meta = encode_tags(tags)
+        self._delegate.meta = encode_tags(tags)
         self.memberlist.update_meta(now)
         if self._table.states[self.name].member.tags != dict(tags):
             self._table.updated(self.memberlist.local)
@@ -233,14 +219,17 @@ class Serf:
         if size > limit:
             raise TooLargeError(what.format(limit, "before"))
         message = EventMessage(
-            ltime=self._event_clock.time, name=name, payload=payload, coalesce=coalesce
+            ltime=self._delegate.event_clock.time,
+            name=name,
+            payload=payload,
+            coalesce=coalesce,
         )
         encoded = codec.encode(message)
         if len(encoded) > limit:
             raise TooLargeError(what.format(limit, "after"))
-        self._event_clock.increment()
-        self._take_event(message)
-        self._event_queue.add(encoded)
+        self._delegate.event_clock.increment()
+        self._delegate.take_event(message)
+        self._delegate.user_events.add(encoded)
         self._finish()
 
     def query(self, params: QueryParams, now: float) -> int:
@@ -295,13 +284,11 @@ class Serf:
     @property
     def coordinate(self) -> Coord:
         """This node's network coordinate."""
-        return self._coordinates.coordinate
+        return self._delegate.coordinates.coordinate
 
     def coordinate_of(self, name: str) -> Coord | None:
         """Return a member's coordinate as last seen in a ping's ack."""
-        if name == self.name:
-            return self._coordinates.coordinate
-        return coordinate.decode_ack(self._peer_acks.get(name, b""))
+        return self._delegate.coordinate_of(name)
 
     @property
     def encrypted(self) -> bool:
@@ -311,16 +298,16 @@ class Serf:
     def stats(self) -> dict[str, str]:
         """Return what ``consul info`` shows of a pool."""
         numbers = {
-            "coordinate_resets": self._coordinates.resets,
-            "event_queue": len(self._event_queue),
-            "event_time": self._event_clock.time,
+            "coordinate_resets": self._delegate.coordinates.resets,
+            "event_queue": len(self._delegate.user_events),
+            "event_time": self._delegate.event_clock.time,
             "failed": len(self._table.failed),
             "health_score": self.memberlist.health_score,
-            "intent_queue": len(self._intent_queue),
+            "intent_queue": len(self._delegate.intents),
             "left": len(self._table.left),
             "member_time": self._table.clock.time,
             "members": len(self._table),
-            "query_queue": len(self._query_queue),
+            "query_queue": len(self._delegate.queries),
             "query_time": self._asking.clock.time,
         }
         stats = {key: str(number) for key, number in numbers.items()}
@@ -341,7 +328,7 @@ class Serf:
     def send(self, address: gossip.Address, payload: bytes) -> None:
         """Send a Serf message to one node; to ourselves without a packet."""
         if address == self.address:
-            self.on_message(payload)
+            self._delegate.on_message(payload)
         else:
             self.memberlist.send_user(address, payload)
 
@@ -357,7 +344,7 @@ class Serf:
         self, payload: bytes, done: Callable[[], None] | None = None
     ) -> None:
         """Broadcast an intent."""
-        self._intent_queue.add(payload, done)
+        self._delegate.intents.add(payload, done)
 
     def join_quietly(
         self, name: str, address: gossip.Address, done: Callable[[str], None]
@@ -365,144 +352,6 @@ class Serf:
         """Join without an output; ``done`` gets the error, or an empty text."""
         join_id = self.memberlist.join(address, self.now, node_name=name)
         self._own_joins[join_id] = done
-
-    # What memberlist calls (``gossip.messages.Delegate``).
-
-    def node_meta(self) -> bytes:
-        """Return the encoded tags."""
-        return self._meta
-
-    def on_message(self, payload: bytes) -> None:
-        """Take a Serf message; what cannot be read is dropped."""
-        try:
-            if payload[:1] == _RELAY:
-                address, inner = codec.decode_relay(payload)
-                # Relays of relays would only serve to send us in circles.
-                if inner[:1] not in (b"", _RELAY):
-                    self.send(address, inner)
-                return
-            message = codec.decode(payload)
-        except MsgpackError:
-            return
-        if isinstance(message, EventMessage):
-            if self._take_event(message):
-                self._event_queue.add(payload)
-        elif isinstance(message, Query):
-            if self._asking.take_query(message):
-                self._query_queue.add(payload)
-        elif isinstance(message, LeaveIntent):
-            if self._table.leave_intent(message, self.now):
-                self._intent_queue.add(payload)
-        elif isinstance(message, JoinIntent):
-            if self._table.join_intent(message, self.now):
-                self._intent_queue.add(payload)
-        else:
-            self._asking.take_response(message)
-
-    def broadcasts(self, overhead: int, limit: int) -> list[bytes]:
-        """Return intents, then queries, then events, as space allows."""
-        if not (self._intent_queue or self._query_queue or self._event_queue):
-            return []
-        # As memberlist's own broadcasts: 7.3.
-        mult = self.memberlist_settings.retransmit_mult
-        transmits_max = mult * ceil(log10(len(self._table) + 1))
-        taken: list[bytes] = []
-        for queue in (self._intent_queue, self._query_queue, self._event_queue):
-            found = queue.take(overhead, limit, transmits_max)
-            limit -= sum(map(len, found)) + overhead * len(found)
-            taken += found
-        return taken
-
-    def local_state(self, join: bool) -> bytes:
-        """Return clocks, status times and recent events (8.3)."""
-        state = PushPull(
-            ltime=self._table.clock.time,
-            status_ltimes={
-                name: state.status_ltime for name, state in self._table.states.items()
-            },
-            left_members=list(self._table.left),
-            event_ltime=self._event_clock.time,
-            # Only the slots in use: readers go through the array, whatever its
-            # length, and an idle pool need not send 512 times nil.
-            events=self._events.recent(),
-            query_ltime=self._asking.clock.time,
-        )
-        return codec.encode_typed(Kind.PUSH_PULL, state)
-
-    def merge_state(self, state: bytes, join: bool) -> None:
-        """Take the other side's clocks, status times and events (8.3)."""
-        try:
-            remote = codec.decode_push_pull(state)
-        except MsgpackError:
-            return
-        # The clocks are one ahead of what was seen.
-        self._table.clock.witness(remote.ltime - 1)
-        self._event_clock.witness(remote.event_ltime - 1)
-        self._asking.clock.witness(remote.query_ltime - 1)
-        left = set(remote.left_members)
-        for name in left:
-            # One more than the join it ends, in case we missed the intent.
-            ltime = remote.status_ltimes.get(name, 0) + 1
-            self._table.leave_intent(LeaveIntent(ltime=ltime, node=name), self.now)
-        for name, ltime in remote.status_ltimes.items():
-            if name not in left and self._table.is_news(name, ltime):
-                self._table.join_intent(JoinIntent(ltime=ltime, node=name), self.now)
-        if join and any(self._joins.values()):
-            self._events.minimum = max(self._events.minimum, remote.event_ltime)
-        for events in remote.events:
-            for event in events.events:
-                self._take_event(
-                    EventMessage(
-                        ltime=events.ltime, name=event.name, payload=event.payload
-                    )
-                )
-
-    def on_join(self, node: gossip.Node) -> None:
-        """A node is alive that was not before."""
-        self._table.joined(node)
-
-    def on_leave(self, node: gossip.Node) -> None:
-        """A node is dead or left."""
-        self._table.gone(node, self.now)
-
-    def on_update(self, node: gossip.Node) -> None:
-        """A node's tags changed."""
-        self._table.updated(node)
-
-    def on_conflict(self, known: gossip.Node, other: gossip.Node) -> None:
-        """Another address claims a name; if it is ours, ask the pool."""
-        self.emit(
-            NameConflict(name=known.name, known=known.address, other=other.address)
-        )
-        if known.name == self.name and self.settings.resolve_conflicts:
-            self._asking.ask_conflict()
-
-    def check_alive(self, node: gossip.Node) -> None:
-        """Raise ``MergeRefusedError`` to ignore an alive message."""
-        if self._merge is not None:
-            self._merge([member_of(node)])
-
-    def check_merge(self, nodes: list[gossip.Node]) -> None:
-        """Raise ``MergeRefusedError`` to refuse a join."""
-        if self._merge is not None:
-            self._merge([member_of(node) for node in nodes])
-
-    def ack_payload(self) -> bytes:
-        """Return our coordinate."""
-        if not self._ack and self.settings.coordinates:
-            self._ack = coordinate.encode_ack(self._coordinates.coordinate)
-        return self._ack
-
-    def on_ping(self, node: gossip.Node, rtt_s: float, payload: bytes) -> None:
-        """Learn from a direct ping."""
-        if not self.settings.coordinates:
-            return
-        other = coordinate.decode_ack(payload)
-        if other is None or node.name not in self._table.states:
-            return
-        if self._coordinates.update(node.name, other, rtt_s):
-            self._peer_acks[node.name] = payload
-            self._ack = b""
 
     # Inside.
 
@@ -530,22 +379,7 @@ class Serf:
         """Broadcast that we are here, with a time newer than any of a leave."""
         intent = JoinIntent(ltime=self._table.clock.time, node=self.name)
         self._table.join_intent(intent, self.now)
-        self._intent_queue.add(codec.encode(intent))
-
-    def _take_event(self, message: EventMessage) -> bool:
-        self._event_clock.witness(message.ltime)
-        if not self._events.add(message, self._event_clock.time):
-            return False
-        self._rejoining.note_event(message.ltime)
-        self.emit(
-            UserEvent(
-                ltime=message.ltime,
-                name=message.name,
-                payload=message.payload,
-                coalesce=message.coalesce,
-            )
-        )
-        return True
+        self._delegate.intents.add(codec.encode(intent))
 
     def _on_member_event(self, event: MemberEvent) -> None:
         self._rejoining.note_members(event)
@@ -560,9 +394,8 @@ class Serf:
         )
         self.at(self.now + delay, lambda: self._table.forget_unless_alive(member.name))
 
-    def _forgotten(self, name: str) -> None:
-        self._coordinates.forget(name)
-        self._peer_acks.pop(name, None)
+    def _forget(self, name: str) -> None:
+        self._delegate.forget(name)
 
     def _reap(self) -> None:
         self._table.reap(self.now)
@@ -571,7 +404,7 @@ class Serf:
         depth = self.settings.queue_depth_max
         if self.settings.queue_depth_min:
             depth = max(2 * len(self._table), self.settings.queue_depth_min)
-        for queue in (self._intent_queue, self._query_queue, self._event_queue):
+        for queue in self._delegate.queues:
             queue.prune(depth)
 
     def _every(self, interval_s: float, call: Callable[[], None]) -> None:
@@ -583,8 +416,8 @@ class Serf:
 
     def _restore(self, snapshot: SnapshotState) -> None:
         self._table.clock.witness(snapshot.clock)
-        self._event_clock.witness(snapshot.event_clock)
+        self._delegate.event_clock.witness(snapshot.event_clock)
         self._asking.clock.witness(snapshot.query_clock)
-        self._events.minimum = snapshot.event_clock + 1
+        self._delegate.events.minimum = snapshot.event_clock + 1
         self._asking.buffer.minimum = snapshot.query_clock + 1
         self._rejoining.begin(snapshot)

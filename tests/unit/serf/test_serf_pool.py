@@ -85,7 +85,8 @@ def test_rejoin_from_the_snapshot() -> None:
     again.load(log.compacted())
     state = again.state()
     assert set(state.alive) == {"a", "b", "c"}
-    assert state.event_clock == 1 and state.clock > 0
+    assert state.event_clock == 1
+    assert state.clock > 0
     pool.cut.add("c")
     pool.run(30.0)
     pool.add("c", snapshot=state)
@@ -108,9 +109,7 @@ def test_event_reaches_all_once() -> None:
     names = [f"n{number}" for number in range(12)]
     pool = pool_of(*names)
     pool.do("n3", lambda serf: serf.user_event("deploy", b"x", False, pool.now))
-    assert pool.run(
-        3.0, until=lambda: all(pool.of(name, UserEvent) for name in names)
-    )
+    assert pool.run(3.0, until=lambda: all(pool.of(name, UserEvent) for name in names))
     pool.run(60.0)  # past several push/pulls
     for name in names:
         (event,) = pool.of(name, UserEvent)
@@ -183,7 +182,8 @@ def test_tags_change_everywhere() -> None:
     assert pool.nodes["b"].local_member().tags == {"acls": "1"}
     pool.run(3.0)
     member = pool.nodes["a"].member("b")
-    assert member is not None and member.tags == {"acls": "1"}
+    assert member is not None
+    assert member.tags == {"acls": "1"}
     assert kinds(pool, "a", "b") == ["join", "update"]
     assert kinds(pool, "b", "b") == ["join", "update"]
 
