@@ -243,8 +243,7 @@ class Server:
         """What only the leader does; more may be added before the log starts."""
         state.on_session_invalidated = self._on_session_invalidated
         log.on_leader_change.append(self._on_leader_change)
-        if hasattr(log, "on_leader_known"):
-            log.on_leader_known.append(self._on_leader_known)
+        log.on_leader_known.append(self._on_leader_known)
 
     def now(self) -> float:
         """Seconds on the loop's monotonic clock."""
@@ -257,7 +256,7 @@ class Server:
         log = self.log
         if method in READS or method in QUERIES:
             if args.allow_stale:
-                if getattr(log, "has_leader_contact", True):
+                if log.has_leader_contact:
                     return self._answer(method, args)
             elif not args.require_consistent:
                 if log.has_lease():
