@@ -1,8 +1,9 @@
 """Seeded runs of the production Raft core over a hostile network and disk.
 
-Messages are lost, delayed, doubled, reordered and cut off; servers crash and
-lose what was not synced. After each step: one leader a term, committed entries
-never change, a leader has them all, logs match. Each run ends healed and must
+Messages travel as the bytes of ``raft/wire.py`` and are lost, delayed, doubled,
+reordered and cut off; servers crash and lose what was not synced. After each
+step: one leader a term, committed entries never change, a leader has them all,
+logs match. Every request gets exactly one answer. Each run ends healed and must
 make progress. A failure names the seed that repeats it.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from typing import NamedTuple
 
 import msgspec
 import pytest
 
+from pyconsul.raft import wire
 from pyconsul.raft.codec import decode_configuration, encode_configuration
 from pyconsul.raft.core import Raft
 from pyconsul.raft.log import RaftLog
@@ -22,10 +25,13 @@ from pyconsul.raft.messages import (
     CONFIGURATION,
     NONVOTER,
     VOTER,
+    AppendRequest,
+    AppendResponse,
     Configuration,
     ConfigurationError,
     Entry,
     HardState,
+    HeartbeatResponse,
     Message,
     NotLeaderError,
     Peer,
@@ -33,6 +39,8 @@ from pyconsul.raft.messages import (
     Settings,
     SnapshotMeta,
     SnapshotRequest,
+    TimeoutNowResponse,
+    VoteResponse,
 )
 
 SETTINGS = Settings(
@@ -46,6 +54,28 @@ SETTINGS = Settings(
     cache_entries=3,
 )
 STEP = 0.01
+ANSWERS = (AppendResponse, HeartbeatResponse, TimeoutNowResponse, VoteResponse)
+
+
+class Packet(NamedTuple):
+    """Bytes under way; ``asked`` belongs to the connection, not to the bytes."""
+
+    due: float
+    serial: int
+    source: str
+    target: str
+    asked: wire.Asked
+    is_answer: bool
+    data: bytes
+    state: bytes
+
+
+class Waiting(NamedTuple):
+    """A request that was delivered and not answered yet."""
+
+    since: float
+    server: str
+    asked: wire.Asked
 
 
 class Disk:
@@ -69,10 +99,10 @@ class Disk:
         assert found[0].index == first
         return found
 
-    def write(self, ready: Ready) -> None:
+    def write(self, ready: Ready, arrived: dict[int, bytes]) -> None:
         if ready.snapshot is not None:
             self.snapshot = ready.snapshot.meta
-            self.snapshot_data = ready.snapshot.data
+            self.snapshot_data = arrived.pop(ready.snapshot.tag)
             self.first = self.snapshot.index + 1
             self.entries = []
         if ready.hard_state is not None:
@@ -96,6 +126,8 @@ class Server:
         self.name = name
         self.world = world
         self.disk = Disk(configuration)
+        self.encoder = wire.Encoder(name, f"{name}:8300")
+        self.arrived: dict[int, bytes] = {}
         self.core: Raft | None = None
         self.applied: list[str] = []
         self.syncing: deque[tuple[float, Ready]] = deque()
@@ -136,6 +168,8 @@ class Server:
     def crash(self) -> None:
         self.core = None
         self.syncing.clear()
+        self.arrived.clear()
+        self.world.forget(self.name)
 
     def run(self) -> None:
         core = self.core
@@ -144,7 +178,7 @@ class Server:
         now = self.world.now
         while self.syncing and self.syncing[0][0] <= now:
             _, ready = self.syncing.popleft()
-            self.disk.write(ready)
+            self.disk.write(ready, self.arrived)
             core.persisted(ready)
             self.world.send(self, ready.after_persist)
         due = core.next_deadline()
@@ -153,7 +187,7 @@ class Server:
         while (ready := core.ready()) is not None:
             self.world.send(self, ready.messages)
             if ready.snapshot is not None:
-                self.applied = msgspec.json.decode(ready.snapshot.data)
+                self.applied = msgspec.json.decode(self.arrived[ready.snapshot.tag])
             for entry in ready.committed:
                 self.world.check_applied(self, entry)
                 if entry.type == COMMAND:
@@ -192,7 +226,8 @@ class World:
         self.rng = random.Random(seed)
         self.now = 0.0
         self.faulty = True
-        self.wire: list[tuple[float, int, Message]] = []
+        self.wire: list[Packet] = []
+        self.waiting: dict[int, Waiting] = {}
         self.serial = 0
         self.cut: set[tuple[str, str]] = set()
         self.leaders: dict[int, str] = {}
@@ -205,24 +240,103 @@ class World:
 
     def send(self, source: Server, messages: list[Message]) -> None:
         for message in messages:
-            if isinstance(message, SnapshotRequest):
-                if source.disk.snapshot != message.meta:
-                    assert source.core is not None
-                    source.core.snapshot_failed(message.target)
-                    continue
-                message = msgspec.structs.replace(
-                    message, data=source.disk.snapshot_data
+            if isinstance(message, ANSWERS):
+                self.send_answer(source, message)
+            else:
+                self.send_request(source, message)
+
+    def send_answer(self, source: Server, message: Message) -> None:
+        found = self.waiting.pop(message.tag, None)
+        assert found is not None, f"answered twice, or nobody asked: {message}"
+        asked = found.asked
+        data = source.encoder.response(asked.kind, message)
+        self.put(source.name, asked.me, asked, is_answer=True, data=data)
+
+    def send_request(self, source: Server, message: Message) -> None:
+        state = b""
+        core = source.core
+        assert core is not None
+        if isinstance(message, SnapshotRequest):
+            if source.disk.snapshot != message.meta:
+                core.snapshot_failed(message.target)
+                return
+            state = source.disk.snapshot_data
+        data = source.encoder.request(message, size=len(state))
+        sent = self.put(
+            source.name,
+            message.target,
+            wire.ask(message),
+            is_answer=False,
+            data=data,
+            state=state,
+        )
+        told = not sent and self.rng.random() < 0.5
+        if told and isinstance(message, AppendRequest):
+            core.appends_lost(message.target, retry=self.rng.random() < 0.5)
+
+    def put(
+        self,
+        source: str,
+        target: str,
+        asked: wire.Asked,
+        *,
+        is_answer: bool,
+        data: bytes,
+        state: bytes = b"",
+    ) -> bool:
+        """Send it on its way, or lose it; tell which."""
+        copies = 1
+        if self.faulty:
+            if self.rng.random() < 0.05:
+                return False
+            copies += self.rng.random() < 0.05
+        for _ in range(copies):
+            slow = self.faulty and self.rng.random() < 0.1
+            delay = self.rng.uniform(0.0, 0.4 if slow else 0.02)
+            self.serial += 1
+            self.wire.append(
+                Packet(
+                    self.now + delay,
+                    self.serial,
+                    source,
+                    target,
+                    asked,
+                    is_answer,
+                    data,
+                    state,
                 )
-            copies = 1
-            if self.faulty:
-                if self.rng.random() < 0.05:
-                    continue
-                copies += self.rng.random() < 0.05
-            for _ in range(copies):
-                slow = self.faulty and self.rng.random() < 0.1
-                delay = self.rng.uniform(0.0, 0.4 if slow else 0.02)
-                self.serial += 1
-                self.wire.append((self.now + delay, self.serial, message))
+            )
+        return True
+
+    def deliver(self, packet: Packet, server: Server) -> None:
+        core = server.core
+        assert core is not None
+        if packet.is_answer:
+            answers = wire.ResponseReader()
+            answers.feed(packet.data)
+            found = answers.next()
+            assert found is not None
+            core.step(wire.decode_response(packet.asked, found[1]), self.now)
+            return
+        requests = wire.RequestReader()
+        requests.feed(packet.data)
+        request = requests.next()
+        assert request is not None
+        tag = packet.serial
+        message = wire.decode_request(*request, server.name, tag).message
+        assert message.sender == packet.source
+        self.waiting[tag] = Waiting(self.now, server.name, packet.asked)
+        if isinstance(message, SnapshotRequest):
+            server.arrived[tag] = packet.state
+        core.step(message, self.now)
+        if isinstance(message, SnapshotRequest) and not core.wants_snapshot(message):
+            del server.arrived[tag]
+
+    def forget(self, name: str) -> None:
+        """Nobody answers what a server took before it crashed."""
+        for tag, waiting in list(self.waiting.items()):
+            if waiting.server == name:
+                del self.waiting[tag]
 
     def check_applied(self, server: Server, entry: Entry) -> None:
         found = self.committed.setdefault(entry.index, (entry.term, entry.data))
@@ -243,6 +357,8 @@ class World:
                     for index, (term, _) in list(self.committed.items())[-20:]:
                         if index >= core.log.first_index:
                             assert core.log.term(index) == term, "leader lost an entry"
+        for waiting in self.waiting.values():
+            assert self.now - waiting.since < 1.0, f"never answered: {waiting}"
         for one in logs:
             for two in logs:
                 self.check_match(one, two)
@@ -312,13 +428,13 @@ class World:
             self.upset()
         if self.rng.random() < 0.3:
             self.propose()
-        due = sorted(m for m in self.wire if m[0] <= self.now)
-        self.wire = [m for m in self.wire if m[0] > self.now]
-        for _, _, message in due:
-            target = self.servers[message.target]
-            if target.core is None or (message.sender, message.target) in self.cut:
+        due = sorted(p for p in self.wire if p.due <= self.now)
+        self.wire = [p for p in self.wire if p.due > self.now]
+        for packet in due:
+            target = self.servers[packet.target]
+            if target.core is None or (packet.source, packet.target) in self.cut:
                 continue
-            target.core.step(message, self.now)
+            self.deliver(packet, target)
         for server in self.servers.values():
             server.run()
         self.check()
