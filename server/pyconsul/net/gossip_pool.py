@@ -58,7 +58,6 @@ from pyconsul.types.errors import ConsulError
 __all__ = ["GossipPool", "PoolEvent", "PoolOptions", "QueryParams", "QueryResult"]
 
 _log = logging.getLogger(__name__)
-_PARALLEL_JOINS = 8
 _READ_BYTES = 64 << 10
 _LEAVE_SLACK_S = 5.0
 
@@ -175,18 +174,15 @@ class GossipPool:
 
         Raises ``ConsulError`` with a line for each failure when none did.
         """
-        room = asyncio.Semaphore(_PARALLEL_JOINS)
-
-        async def one(text: str) -> list[str]:
-            async with room:
-                try:
-                    targets = await resolve(text, self._default_port)
-                except AddressError as error:
-                    return [f"Failed to resolve {text}: {error}"]
-                return [await self._join_one(t, ignore_old) for t in targets]
-
-        results = await asyncio.gather(*(one(text) for text in addresses))
-        outcomes = [outcome for result in results for outcome in result]
+        # One after the other: each tells the next whom it met before.
+        outcomes: list[str] = []
+        for text in addresses:
+            try:
+                targets = await resolve(text, self._default_port)
+            except AddressError as error:
+                outcomes.append(f"Failed to resolve {text}: {error}")
+                continue
+            outcomes += [await self._join_one(one, ignore_old) for one in targets]
         failures = [outcome for outcome in outcomes if outcome]
         for failure in failures:
             _log.warning("memberlist: %s", failure)
@@ -297,6 +293,11 @@ class GossipPool:
     def stats(self) -> dict[str, str]:
         """Return what ``consul info`` shows of the pool."""
         return self._serf.stats()
+
+    @property
+    def incoming_streams(self) -> int:
+        """How many exchanges of others are being served."""
+        return self._incoming
 
     @property
     def encrypted(self) -> bool:
@@ -476,6 +477,9 @@ class GossipPool:
                 await self._serve(reader, writer)
         except (OSError, EOFError):
             pass  # the peer is gone, or too slow
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise  # by ``stop``: the task ends well, or asyncio complains
         finally:
             self._incoming -= 1
             self._tasks.discard(task)
