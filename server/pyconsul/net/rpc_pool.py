@@ -240,6 +240,7 @@ class _ClientLink(YamuxLink):
         self._waiting: deque[_Call] = deque()
         self._streams: dict[int, _Stream] = {}
         self._idle: list[int] = []  # the last one used is the next one used
+        self._idle_low = 0  # the fewest of them since the last tick
         self._idle_since = loop.time()
         self._running = 0
 
@@ -271,6 +272,7 @@ class _ClientLink(YamuxLink):
         session = self.session
         if self._idle:
             ident = self._idle.pop()
+            self._idle_low = min(self._idle_low, len(self._idle))
             stream = self._streams[ident]
         elif session.can_open:
             ident = session.open(self.loop.time())
@@ -291,6 +293,17 @@ class _ClientLink(YamuxLink):
             if not waiting[0].done() and not self._begin(waiting[0]):
                 break
             waiting.popleft()
+
+    def _close_idle(self) -> None:
+        """Close streams beyond those to keep, when none of them was needed."""
+        # Not as each call ends: a steady load would open them again at once.
+        excess = self._idle_low - self._limits.idle_streams
+        if excess > 0:
+            for ident in self._idle[:excess]:
+                del self._streams[ident]
+                self.session.finish(ident)
+            del self._idle[:excess]
+        self._idle_low = len(self._idle)
 
     def _count(self, change: int) -> None:
         self._running += change
@@ -338,8 +351,9 @@ class _ClientLink(YamuxLink):
             for call in [c for c in self._waiting if now >= c.deadline]:
                 call.fail(broken_call("i/o deadline reached", sent=False))
             self._waiting = deque(c for c in self._waiting if not c.done())
-        if self.transport is None:
+        if self.transport is None or self.gone:
             return
+        self._close_idle()
         super().tick(now)
         idle = not self._running and not self._waiting
         if idle and not self.gone:
@@ -421,9 +435,6 @@ class _ClientLink(YamuxLink):
         ending = text.startswith(ENDING) or self.session.pending(ident)
         if ending or stream.reader.buffered:
             self._discard(ident)  # the server closes it, or answers unasked
-        elif len(self._idle) >= self._limits.idle_streams:
-            del self._streams[ident]
-            self.session.finish(ident)
         else:
             self._idle.append(ident)
         if call.done():
@@ -458,8 +469,8 @@ class _ClientLink(YamuxLink):
         if stream is None:
             return
         if stream.call is None:
-            if ident in self._idle:
-                self._idle.remove(ident)
+            self._idle.remove(ident)
+            self._idle_low = min(self._idle_low, len(self._idle))
             return
         self._count(-1)
         stream.call.fail(broken_call(sent=sent))
@@ -470,6 +481,7 @@ class _ClientLink(YamuxLink):
             self._count(-1)
         elif ident in self._idle:
             self._idle.remove(ident)
+            self._idle_low = min(self._idle_low, len(self._idle))
         self.session.reset(ident)
 
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import uvloop
+
 from pyconsul.net.rpc_pool import RpcPool, RpcPoolLimits
 from pyconsul.net.rpc_server import RpcServer, RpcServerLimits
 from pyconsul.types.errors import ConsulError
@@ -112,13 +114,14 @@ async def loopback(
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run a test's coroutine, within a limit."""
+    """Run a test's coroutine on either event loop, within a limit."""
 
     async def whole() -> None:
         async with asyncio.timeout(20):
             await scenario()
 
     asyncio.run(whole())
+    uvloop.run(whole())
 
 
 async def until(condition: Callable[[], bool]) -> None:

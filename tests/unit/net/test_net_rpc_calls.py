@@ -54,7 +54,12 @@ def test_late_answers_come_to_their_callers() -> None:
                 future.set_result(Reply(number))
             replies = await asyncio.gather(*calls)
             assert [reply.value for reply in replies] == list(range(300))
-            # The streams beyond those kept for reuse are closed on both sides.
+            assert only_link(rpc).session.stream_count == 300
+            # The streams beyond those kept for reuse are closed on both sides,
+            # once none of them was used from one tick to the next.
+            now = asyncio.get_running_loop().time()
+            only_link(rpc).tick(now)
+            only_link(rpc).tick(now)
             await until(lambda: only_link(rpc).session.stream_count == 32)
             await until(lambda: len(conversations(rpc)) == 32)
             assert (await rpc.call("KVS.Get", Value=1)).value == 1
