@@ -106,7 +106,10 @@ def list_queries(server: Server, args: DCSpecificRequest, who: Authorizer) -> Re
 def get(server: Server, args: PreparedQuerySpecificRequest, who: Authorizer) -> Read:
     """``PreparedQuery.Get``: a list of none or one."""
     _gate(who)
-    return server.state.prepared_query(args.query_id)
+    read = server.state.prepared_query(args.query_id)
+    if not read.value:
+        read.index = 1  # on the wire this is an error, which carries no index
+    return read
 
 
 def explain(server: Server, args: PreparedQueryExecuteRequest, who: Authorizer) -> Read:

@@ -6,13 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import msgpack
 import msgspec
 import pytest
 
-from pyconsul.net.rpc_codec import METHODS, is_read
+from pyconsul.net.rpc_codec import METHODS
 from pyconsul.net.rpc_replies import ANSWERS
 from pyconsul.net.rpc_requests import ARGUMENTS
 from pyconsul.types import (
@@ -25,10 +24,8 @@ from pyconsul.types import (
     records,
     ui,
 )
-from pyconsul.types.errors import BadRequestError, NotFoundError
 from pyconsul.types.gomsgpack import pack, raw_bytes, unpack
 from pyconsul.types.messages import Reply, Row
-from pyconsul.types.operations import AutopilotHealth, ServerHealth
 
 DATA = Path(__file__).parents[2] / "data" / "rpc"
 CALLS: list[dict[str, Any]] = json.loads((DATA / "rpc.json").read_text())["rpc"]
@@ -74,10 +71,11 @@ def opened(value: Any) -> Any:
     if isinstance(value, str) and len(value) > 40 and raw_bytes(value)[0] >> 4 == 8:
         return opened(unpack(raw_bytes(value)))  # a map inside a raw
     if isinstance(value, dict):
-        kept = {key: opened(item) for key, item in value.items()}
+        held = cast("dict[str, Any]", value)
+        kept = {key: opened(item) for key, item in held.items()}
         return {key: item for key, item in kept.items() if item not in ZERO}
     if isinstance(value, list):
-        return [opened(item) for item in value]
+        return [opened(item) for item in cast("list[Any]", value)]
     return value
 
 
@@ -133,7 +131,9 @@ def test_a_captured_reply_is_read_and_written_to_the_same_value(call: dict[str, 
 def bare(value: Any) -> Any:
     if isinstance(value, Row):
         return value.record
-    return [bare(one) for one in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [bare(one) for one in cast("list[Any]", value)]
+    return value
 
 
 @pytest.mark.parametrize("call", ANSWERED, ids=name_of)
@@ -143,7 +143,8 @@ def test_keys_are_written_in_the_order_go_has_them(call: dict[str, Any]):
     _, plain = values_of(call["response_hex"])
     written = method.reply_to_plain(method.reply_from_plain(plain, args), args)
     if isinstance(written, dict):
-        assert list(written) == sorted(written)
+        names = list(cast("dict[str, Any]", written))
+        assert names == sorted(names)
 
 
 # -- field names
