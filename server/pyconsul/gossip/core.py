@@ -308,7 +308,12 @@ class Memberlist:
         return self._exchange(address, node_name, True, now)
 
     def update_meta(self, now: float) -> None:
-        """Broadcast the delegate's new ``node_meta``. Raises ``GossipError``."""
+        """Broadcast the delegate's new ``node_meta``, unless we are leaving.
+
+        Raises ``GossipError`` when it is too long.
+        """
+        if self._rules.leaving:
+            return
         before = self.local.meta
         self._read_meta()
         self._rules.announce(now)

@@ -39,6 +39,9 @@ NACK_PROTOCOL = 4
 RELAYS_MAX = 4096
 """Indirect pings served at a time; more are ignored."""
 SEQ_MAX = 0xFFFFFFFF
+NACK_PART = 0.8
+"""When a relay gives up, in probe timeouts (the Lifeguard paper's figure). A
+whole one would bring the nack just after the end of the requester's probe."""
 
 
 @dataclass(slots=True, eq=False)
@@ -235,12 +238,20 @@ class Prober:
         target = (request.target_host, request.target_port or self._local.port)
         self._outbox.direct(target, self._ping(seq, request.node))
 
+        timeout_s = self._settings.probe_timeout
+
         def expire(_: float) -> None:
             del relays[seq]
-            if request.nack:
-                self._outbox.direct(requester, encode_nack(Nack(request.seq)))
 
-        relay.timer = self._timers.at(now + self._settings.probe_timeout, expire)
+        def give_up(_: float) -> None:
+            self._outbox.direct(requester, encode_nack(Nack(request.seq)))
+            # An ack that comes yet is still worth passing on.
+            relay.timer = self._timers.at(now + timeout_s, expire)
+
+        if request.nack:
+            relay.timer = self._timers.at(now + NACK_PART * timeout_s, give_up)
+        else:
+            relay.timer = self._timers.at(now + timeout_s, expire)
 
 
 def _answer_to(host: str, port: int, source: Address) -> Address:

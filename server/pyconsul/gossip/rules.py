@@ -56,13 +56,12 @@ class StateRules:
         self._timers = timers
         self._awareness = awareness
         self._countdowns: dict[str, _Countdown] = {}
-        self._leaving = False
+        self.leaving = False
+        """``leave`` was called; the local node is not alive any more."""
 
     def announce(self, now: float) -> None:
         """Make the local node known (again), with its current meta."""
         local = self._local
-        if self._leaving:
-            return
         local.incarnation += 1
         self._table.set_state(local, NodeState.ALIVE, now)
         self._broadcast_local()
@@ -128,7 +127,7 @@ class StateRules:
 
     def _alive_self(self, alive: Alive) -> None:
         local = self._local
-        if self._leaving:
+        if self.leaving:
             return
         if local.address != (alive.host, alive.port):
             self._delegate.on_conflict(local, node_of(alive))
@@ -197,7 +196,7 @@ class StateRules:
         if node.state > NodeState.SUSPECT:
             return
         if node is self._local:
-            if not self._leaving:
+            if not self.leaving:
                 self._refute(dead.incarnation)
             return
         self._acquit(node.name)
@@ -224,9 +223,9 @@ class StateRules:
 
     def leave(self, now: float) -> None:
         """Tell everyone that the local node leaves; ``LeaveSent`` when told."""
-        if self._leaving:
+        if self.leaving:
             return
-        self._leaving = True
+        self.leaving = True
         local = self._local
         dead = Dead(local.incarnation, local.name, local.name)
         outputs = self._outbox.outputs
