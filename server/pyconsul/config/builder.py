@@ -35,7 +35,6 @@ from pyconsul.config.sources import merge, parse_text, read_sources
 from pyconsul.types.durations import DurationError, parse_duration
 from pyconsul.types.errors import BadRequestError, ConfigError
 from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
-from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
 
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERR", "ERROR")
 _DATACENTER = re.compile(r"[a-z0-9_-]+")
@@ -111,7 +110,6 @@ class _Builder:
         autopilot = self._autopilot()
         lan = self._section(Gossip, "gossip_lan")
         wan = self._section(Gossip, "gossip_wan")
-        autopilot = self._autopilot()
         http = self._section(HttpConfig, "http_config")
         plain = self._section(AgentConfig, "")
         server = bool(raw.get("server", False))
@@ -148,7 +146,6 @@ class _Builder:
             "autopilot": autopilot,
             "gossip_lan": Gossip(**lan),
             "gossip_wan": Gossip(**wan),
-            "autopilot": autopilot,
             "log_level": str(raw.get("log_level", "INFO")).upper(),
             "leave_on_terminate": raw.get("leave_on_terminate", not server),
             "skip_leave_on_interrupt": raw.get("skip_leave_on_interrupt", server),
@@ -199,7 +196,7 @@ class _Builder:
     def _autopilot(self) -> AutopilotConfig:
         given = dict(self._raw.get("autopilot", {}))
         for name in ("last_contact_threshold", "server_stabilization_time"):
-            if name in given:
+            if isinstance(given.get(name), str):
                 given[name] = self._duration(f"autopilot.{name}", given[name])
         return replace(DEFAULT_AUTOPILOT, **given)
 
@@ -209,13 +206,6 @@ class _Builder:
         except DurationError as error:
             self._problems.append(f'{path}: invalid duration: "{text}": {error}')
             return 0
-
-    def _autopilot(self) -> AutopilotConfig:
-        given = dict(self._raw.get("autopilot", {}))
-        for name in ("last_contact_threshold", "server_stabilization_time"):
-            if isinstance(given.get(name), str):
-                given[name] = self._duration(f"autopilot.{name}", given[name])
-        return replace(DEFAULT_AUTOPILOT, **given)
 
     def _ports(self) -> dict[str, Any]:
         ports = self._section(Ports, "ports")

@@ -12,7 +12,6 @@ from typing import Any
 from pyconsul.config.definitions import CheckDefinition, ServiceDefinition
 from pyconsul.types.durations import MINUTE, SECOND
 from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
-from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +166,6 @@ class AgentConfig:
     serf_wan: str = ""
     gossip_lan: Gossip = Gossip()
     gossip_wan: Gossip = Gossip()
-    autopilot: AutopilotConfig = DEFAULT_AUTOPILOT
-    """Settings that the first leader of a cluster stores."""
     reconnect_timeout: int = 72 * 60 * MINUTE
     reconnect_timeout_wan: int = 72 * 60 * MINUTE
     advertise_reconnect_timeout: int = 0

@@ -38,6 +38,19 @@ def test_dev_mode_needs_nothing_else() -> None:
     assert made.data_dir == ""
 
 
+def test_autopilot_starts_with_defaults_and_what_is_given() -> None:
+    text = 'autopilot { min_quorum = 3 last_contact_threshold = "1s" }'
+    made = config("-dev", "-hcl", text).autopilot
+    assert made.cleanup_dead_servers
+    assert (made.min_quorum, made.last_contact_threshold) == (3, SECOND)
+    assert (made.max_trailing_logs, made.server_stabilization_time) == (
+        250,
+        10 * SECOND,
+    )
+    with pytest.raises(ConfigError, match="last_contact_threshold: invalid"):
+        config("-dev", "-hcl", 'autopilot { last_contact_threshold = "soon" }')
+
+
 def test_flags_take_values_as_go_does() -> None:
     made = config("-dev", "-http-port", "1", "--dns-port=2", "-ui=false", "-node=n")
     assert made.ports.http == 1
