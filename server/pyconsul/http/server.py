@@ -501,6 +501,10 @@ class HttpServer:
             else:
                 del self._clients[remote]
 
+    def forget_role(self) -> None:
+        """Ask anew who leads before the next kept answer is given."""
+        self._role_until = 0.0
+
     def kept_head(self, answer: HotAnswer) -> bytes | None:
         """Return the head of a kept answer (with its body, if that is small).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -357,6 +358,54 @@ def test_an_answer_with_a_clock_expires(catalog: Catalog) -> None:
     hot.put(wire, query, resolved, 10.0)
     assert hot.get(wire, 10.5) is not None
     assert hot.get(wire, 11.5) is None
+
+
+@pytest.mark.parametrize(
+    ("contact_ms", "modes"), [(5000, [True]), (5001, [True, False])]
+)
+def test_an_answer_too_stale_is_asked_of_the_leader(
+    catalog: Catalog, contact_ms: int, modes: list[bool]
+) -> None:
+    asked: list[bool] = []
+
+    class Follower:
+        def call(self, method: str, args: Any) -> Reply:
+            asked.append(args.allow_stale)
+            reply = catalog.call(method, args)
+            reply.last_contact_ms = contact_ms if args.allow_stale else 0
+            return reply
+
+    wire = dns.message.make_query("web.service.consul", "A").to_wire()
+    query = parse_query(wire)
+    options = replace(OPTIONS, max_stale_s=5.0)
+    resolver = Resolver(Follower(), options, Recursor((), 1.0), lambda: 0.0)
+    resolved = asyncio.run(resolver.resolve(query))
+    assert resolved is not None
+    assert asked == modes
+    assert (resolved.cells is None) is (len(modes) == 2)
+
+
+def test_kept_stale_answers_do_not_outlive_max_stale(catalog: Catalog) -> None:
+    wire = dns.message.make_query("web.service.consul", "A").to_wire()
+    query = parse_query(wire)
+    resolver = Resolver(catalog, OPTIONS, Recursor((), 1.0), lambda: 0.0)
+    resolved = asyncio.run(resolver.resolve(query))
+    assert resolved is not None
+    resolved.contact_s = 2.0
+    hot = HotAnswers(Packing(), Random(2), max_stale_s=5.0)
+    hot.put(wire, query, resolved, 100.0)
+    assert hot.get(wire, 102.9) is not None
+    assert hot.get(wire, 103.1) is None
+
+
+def test_answers_only_the_leader_may_give_are_not_kept(catalog: Catalog) -> None:
+    query = parse_query(dns.message.make_query("web.service.consul", "A").to_wire())
+    options = replace(OPTIONS, allow_stale=False)
+    resolver = Resolver(catalog, options, Recursor((), 1.0), lambda: 0.0)
+    resolved = asyncio.run(resolver.resolve(query))
+    assert resolved is not None
+    assert resolved.answer.answers
+    assert resolved.cells is None
 
 
 def test_an_update_is_not_served_and_a_reply_gets_silence() -> None:
