@@ -461,7 +461,11 @@ class RaftDriver:
         """Move everything that can move, for one slice of time."""
         self._pump_scheduled = False
         core = self.core
-        if core is None or self._failed is not None or self._snapshots.installing:
+        if core is None or self._failed is not None:
+            return
+        if self._snapshots.installing:
+            self._send(core.take_messages())
+            self._arm_timer(core)
             return
         deadline = time.perf_counter() + SLICE_SECONDS
         while True:

@@ -94,6 +94,8 @@ class Raft:
         self._after_persist: list[Message] = []
         self._reads: list[ReadState] = []
         self._election_due = 0.0
+        # A voter that crashed may have promised a leader its lease.
+        self._promised_until = now + self.settings.lease_timeout if state.term else now
         self._reset_election_timer()
 
     # --- what the shell may ask -------------------------------------------
@@ -136,7 +138,8 @@ class Raft:
     def has_lease(self, now: float) -> bool:
         """Tell whether no other leader can have been elected at ``now``."""
         lead = self.leadership
-        if lead is None:
+        if lead is None or lead.handed_over:
+            # A voter told to campaign is heard although this leader is alive.
             return False
         return lead.alone() or now - lead.lease_start < self.settings.lease_timeout
 
@@ -355,6 +358,11 @@ class Raft:
             return ready
         return None
 
+    def take_messages(self) -> list[Message]:
+        """Return what may be sent while a snapshot is being installed."""
+        found, self._messages = self._messages, []
+        return found
+
     def persisted(self, ready: Ready) -> None:
         """Note that everything ``ready`` asked to be persisted is durable."""
         state = ready.hard_state
@@ -478,7 +486,7 @@ class Raft:
         self._election_due = self._now + timeout * (1 + self._rng.random())
 
     def _leader_is_fresh(self) -> bool:
-        if self.role is Role.LEADER:
+        if self.role is Role.LEADER or self._now < self._promised_until:
             return True
         contact = self.last_leader_contact
         return (
@@ -699,6 +707,7 @@ class Raft:
             return
         progress = lead.followers.get(lead.transfer_target)
         if progress is not None and progress.match == self.log.last_index:
+            lead.handed_over = True
             self._messages.append(
                 TimeoutNow(sender=self.id, target=lead.transfer_target, term=self.term)
             )

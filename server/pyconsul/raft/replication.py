@@ -52,6 +52,8 @@ class Leadership:
         """When followers are told of a commit, if no entries tell them before."""
         self.transfer_target = ""
         self.transfer_deadline = 0.0
+        self.handed_over = False
+        """Another was told to campaign: leases are void for the rest of the term."""
         self._rounds: deque[tuple[int, float]] = deque()
         self._unsent_reads: list[int] = []
         self._reads: deque[tuple[int, int, int]] = deque()

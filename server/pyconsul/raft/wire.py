@@ -435,7 +435,10 @@ _MISSING = object()
 
 def _unpacker() -> Any:
     return _msgpack.Unpacker(
-        raw=True, max_buffer_size=MAX_MESSAGE_BYTES, max_array_len=MAX_ENTRIES
+        raw=True,
+        read_size=1 << 16,
+        max_buffer_size=MAX_MESSAGE_BYTES,
+        max_array_len=MAX_ENTRIES,
     )
 
 
