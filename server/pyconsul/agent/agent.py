@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from random import Random
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from pyconsul.agent.antientropy import AntiEntropy
+from pyconsul.agent.antientropy import AntiEntropy, answer
 from pyconsul.agent.checks.factory import RunnerFactory
 from pyconsul.agent.checks.runner import Gate, Runner
 from pyconsul.agent.checks.ttl import TtlRunner
@@ -34,14 +35,15 @@ from pyconsul.agent.records import (
 )
 from pyconsul.config.definitions import CheckDefinition, ServiceDefinition
 from pyconsul.config.model import AgentConfig
+from pyconsul.serf.consul import encode_event
 from pyconsul.types.durations import MINUTE, SECOND
 from pyconsul.types.errors import (
     ConsulError,
-    NoPathToDatacenterError,
     NotFoundError,
     StartError,
 )
 from pyconsul.types.messages import Caller
+from pyconsul.types.operations import EventFireRequest
 from pyconsul.types.records import HealthCheck, NodeService, UserEvent
 
 NODE_MAINTENANCE = "_node_maintenance"
@@ -57,6 +59,7 @@ SCRIPTS_DISABLED = (
 )
 
 log = logging.getLogger("agent")
+T = TypeVar("T")
 Done = asyncio.Future[None]
 
 
@@ -100,7 +103,7 @@ class Agent:
             Gate(),
             config.check_output_max_size,
         )
-        self._tasks: set[asyncio.Task[bool]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     # -- life -----------------------------------------------------------
 
@@ -459,16 +462,27 @@ class Agent:
 
     # -- AgentApi: events ----------------------------------------------------
 
-    def fire_event(self, event: UserEvent, datacenter: str, token: str) -> UserEvent:
-        """Send a user event to the members known, which is this agent."""
-        if datacenter and datacenter != self.config.datacenter:
-            raise NoPathToDatacenterError
+    def fire_event(
+        self, event: UserEvent, datacenter: str, token: str
+    ) -> asyncio.Future[UserEvent]:
+        """Have a server send a user event to the pool; it comes back by gossip."""
         validate_event(event)
         fired = replace(event, id=str(uuid.uuid4()))
-        self._receive_event(self.event_log.stamp(fired))
-        return fired
+        args = EventFireRequest(
+            datacenter=datacenter or self.config.datacenter,
+            token=token or self.local.options.default_token,
+            name=fired.name,
+            payload=encode_event(fired)[1],
+        )
 
-    def _receive_event(self, event: UserEvent) -> None:
+        async def fire() -> UserEvent:
+            await answer(self.caller, "Internal.EventFire", args)
+            return fired
+
+        return self._task(fire())
+
+    def receive_event(self, event: UserEvent) -> None:
+        """Take an event of the pool, if it is meant for this agent."""
         services = self.local.services().values()
         if is_for(event, self.config.node_name, services):
             log.debug("new event: event_name=%s event_id=%s", event.name, event.id)
@@ -499,6 +513,21 @@ class Agent:
 
         task.add_done_callback(finish)
         return done
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run ``work`` to its end, whether or not somebody listens."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _done_by(self, work: Coroutine[Any, Any, object]) -> Done:
+        """Return a future that is done when ``work`` is."""
+
+        async def whole() -> None:
+            await work
+
+        return self._task(whole())
 
 
 def _subscribe(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pyconsul.config.model import AgentConfig
 from pyconsul.endpoints.pool import server_of
 from pyconsul.net.client_caller import ClientCaller
-from pyconsul.net.rpc_codec import METHODS
 from pyconsul.net.rpc_pool import RpcPool
 from pyconsul.serf.member import MemberEvent, Status
 from pyconsul.types.durations import SECOND
@@ -28,7 +27,6 @@ class ClientSide:
         rate = config.limits.rpc_rate
         self.caller = ClientCaller(
             self.rpc_pool,
-            frozenset(name for name, method in METHODS.items() if method.reads),
             hold_s=config.performance.rpc_hold_timeout / SECOND,
             rate=rate if rate >= 0 else math.inf,
             burst=config.limits.rpc_max_burst,

@@ -1,15 +1,13 @@
 """User events: who gets one, and the ring of those received.
 
-Pure. ``EventLog`` is this agent's view: a Lamport clock and the last 256
-events that were meant for it.
+Pure. ``EventLog`` has the last 256 events that were meant for this agent; their
+Lamport times are the pool's.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-
-from msgspec.structs import replace
 
 from pyconsul.filter import RegexError, compile_regex
 from pyconsul.types.errors import ConsulError
@@ -63,21 +61,10 @@ class EventLog:
 
     def __init__(self) -> None:
         self._ring: deque[UserEvent] = deque(maxlen=RING)
-        self._clock = 0
         self.on_change: list[Callable[[], None]] = []
-
-    def stamp(self, event: UserEvent) -> UserEvent:
-        """Give a fired event its Lamport time."""
-        self._clock += 1
-        return replace(event, l_time=self._clock)
-
-    def witness(self, l_time: int) -> None:
-        """Take note of a time seen elsewhere."""
-        self._clock = max(self._clock, l_time)
 
     def add(self, event: UserEvent) -> None:
         """Store a received event and wake those who wait."""
-        self.witness(event.l_time)
         self._ring.append(event)
         for callback in list(self.on_change):
             callback()

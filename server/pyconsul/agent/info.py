@@ -7,7 +7,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,13 +15,12 @@ from pyconsul import CONSUL_VERSION
 from pyconsul.agent.agent import Agent, Done
 from pyconsul.agent.logs import LogOutput, Sink
 from pyconsul.agent.metrics import Metrics
+from pyconsul.agent.pools import Pools
 from pyconsul.config.model import AgentConfig
+from pyconsul.serf.member import Member
 from pyconsul.types.errors import ConsulError, NotFoundError
 from pyconsul.types.messages import Caller
 
-DIMENSIONS = 8
-START_ERROR = 1.5
-HEIGHT_MIN = 1e-5
 SECRETS = ("encrypt", "token", "secret", "key_file")
 
 
@@ -32,8 +31,10 @@ class Process:
     is_leader: Callable[[], bool]
     leader_address: Callable[[], str]
     raft_stats: Callable[[], Mapping[str, str]]
+    known_servers: Callable[[], int]
     reload: Callable[[], None]
-    leave: Callable[[], None]
+    leave: Callable[[], Coroutine[Any, Any, object]]
+    pools: Pools
     log: LogOutput
 
 
@@ -47,63 +48,16 @@ class FullAgent(Agent):
 
     # -- who we are -------------------------------------------------------
 
-    def member(self, wan: bool) -> dict[str, Any]:
-        """Return this agent as a member of the LAN or WAN pool."""
-        config = self.config
-        name = config.node_name
-        ports = config.ports
-        return {
-            "Name": f"{name}.{config.datacenter}" if wan else name,
-            "Addr": config.advertise_addr_wan if wan else config.advertise_addr,
-            "Port": ports.serf_wan if wan else ports.serf_lan,
-            "Tags": dict(sorted(self._tags(wan).items())),
-            "Status": 1,
-            "ProtocolMin": 1,
-            "ProtocolMax": 5,
-            "ProtocolCur": 2,
-            "DelegateMin": 2,
-            "DelegateMax": 5,
-            "DelegateCur": 4,
-        }
-
-    def _tags(self, wan: bool) -> dict[str, str]:
-        config = self.config
-        tags = {
-            "build": f"{CONSUL_VERSION}:",
-            "dc": config.datacenter,
-            "id": config.node_id,
-            "role": "consul" if config.server else "node",
-            "segment": config.segment,
-            "vsn": "2",
-            "vsn_max": "3",
-            "vsn_min": "2",
-            "acls": "1" if config.acl_enabled else "0",
-        }
-        if not config.server:
-            return tags
-        tags |= {
-            "ft_fs": "1",
-            "ft_si": "1",
-            "port": str(config.ports.server),
-            "raft_vsn": "3",
-        }
-        if not wan:
-            tags["wan_join_port"] = str(config.ports.serf_wan)
-        if config.bootstrap:
-            tags["bootstrap"] = "1"
-        elif config.bootstrap_expect:
-            tags["expect"] = str(config.bootstrap_expect)
-        return tags
-
     def members(self, wan: bool, token: str) -> list[dict[str, Any]]:
         """Return the members of a pool; clients are in no WAN pool."""
-        if wan and not self.config.server:
-            return []
-        return [self.member(wan)]
+        pool = self._process.pools.pool(wan)
+        return [_member_view(one) for one in pool.members()] if pool else []
 
     def self_view(self, token: str) -> dict[str, Any]:
         """Return the answer of ``agent/self``."""
         config = self.config
+        lan = self._process.pools.lan
+        coordinate = lan.coordinate()
         return {
             "Config": {
                 "Datacenter": config.datacenter,
@@ -116,12 +70,12 @@ class FullAgent(Agent):
             },
             "DebugConfig": _debug_view(config),
             "Coord": {
-                "Vec": [0.0] * DIMENSIONS,
-                "Error": START_ERROR,
-                "Adjustment": 0.0,
-                "Height": HEIGHT_MIN,
+                "Vec": coordinate.vec,
+                "Error": coordinate.error,
+                "Adjustment": coordinate.adjustment,
+                "Height": coordinate.height,
             },
-            "Member": self.member(wan=False),
+            "Member": _member_view(lan.local_member()),
             "Stats": self.stats(),
             "Meta": dict(self.local.options.meta),
         }
@@ -150,7 +104,7 @@ class FullAgent(Agent):
             }
             groups["raft"] = dict(self._process.raft_stats())
         else:
-            groups["consul"]["known_servers"] = "0"
+            groups["consul"]["known_servers"] = str(self._process.known_servers())
         groups["runtime"] = {
             "arch": platform.machine(),
             "cpu_count": str(os.cpu_count() or 1),
@@ -159,9 +113,10 @@ class FullAgent(Agent):
             "os": platform.system().lower(),
             "version": f"python{platform.python_version()}",
         }
-        groups["serf_lan"] = _pool_stats(1)
-        if config.server:
-            groups["serf_wan"] = _pool_stats(1)
+        groups["serf_lan"] = self._process.pools.lan.stats()
+        wan = self._process.pools.wan
+        if wan is not None:
+            groups["serf_wan"] = wan.stats()
         return groups
 
     # -- what we measure ----------------------------------------------------
@@ -259,24 +214,23 @@ class FullAgent(Agent):
                 raise NotFoundError(f'Token "{kind}" is unknown')
 
     def join(self, address: str, wan: bool, token: str) -> Done:
-        """Refuse: this agent speaks no gossip, so that nobody can be joined."""
-        if wan and not self.config.server:
-            raise ConsulError("Must be a server to join WAN cluster")
-        raise ConsulError(
-            f"1 error occurred:\n\t* Failed to join {address}: "
-            "this agent has no gossip pool\n\n"
-        )
+        """Join the pool of another agent."""
+        return self._done_by(self._process.pools.join([address], wan=wan))
 
     def leave(self, token: str) -> Done:
-        """Stop the process after the answer is out."""
-        loop = asyncio.get_running_loop()
-        loop.call_later(0.05, self._process.leave)
-        return _done()
+        """Leave the pools; the process ends after the answer is out."""
+        return self._done_by(self._process.leave())
 
     def force_leave(self, node: str, prune: bool, wan: bool, token: str) -> Done:
-        """Refuse unknown members; the only known one is this agent itself."""
-        if node not in (self.member(wan=False)["Name"], self.member(wan=True)["Name"]):
+        """Have a failed member counted as left."""
+        pools = self._process.pools.all()
+        if wan:
+            pools = pools[1:]
+        found = [pool for pool in pools if pool.member(node) is not None]
+        if not found:
             raise ConsulError(f"agent: No node found with name '{node}'")
+        for pool in found:
+            pool.force_leave(node, prune)
         return _done()
 
     def reload(self, token: str) -> Done:
@@ -299,21 +253,19 @@ def _percent(part: float, whole: float) -> float:
     return 100.0 * part / whole if whole else 0.0
 
 
-def _pool_stats(members: int) -> dict[str, str]:
-    zero = "0"
+def _member_view(member: Member) -> dict[str, Any]:
     return {
-        "coordinate_resets": zero,
-        "encrypted": "false",
-        "event_queue": zero,
-        "event_time": "1",
-        "failed": zero,
-        "health_score": zero,
-        "intent_queue": zero,
-        "left": zero,
-        "member_time": "1",
-        "members": str(members),
-        "query_queue": zero,
-        "query_time": "1",
+        "Name": member.name,
+        "Addr": member.host,
+        "Port": member.port,
+        "Tags": dict(sorted(member.tags.items())),
+        "Status": int(member.status),
+        "ProtocolMin": member.protocol_min,
+        "ProtocolMax": member.protocol_max,
+        "ProtocolCur": member.protocol_cur,
+        "DelegateMin": member.delegate_min,
+        "DelegateMax": member.delegate_max,
+        "DelegateCur": member.delegate_cur,
     }
 
 

@@ -13,41 +13,34 @@ import logging
 import os
 import signal
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from pyconsul import CONSUL_VERSION
+from pyconsul.agent.client_side import ClientSide
+from pyconsul.agent.coordinates import CoordinateSender
 from pyconsul.agent.info import FullAgent, Process
 from pyconsul.agent.logs import LogOutput
 from pyconsul.agent.persist import write_atomic
+from pyconsul.agent.pools import Pools
+from pyconsul.agent.server_side import ServerSide
 from pyconsul.config.model import AgentConfig
 from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.server import DnsServer
-from pyconsul.endpoints.server import Server, ServerOptions
 from pyconsul.http.agent_api import add_agent_routes
 from pyconsul.http.api import build_routes
 from pyconsul.http.face import HttpOptions
 from pyconsul.http.server import HttpServer
-from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
+from pyconsul.net.gossip_options import PoolEvent
 from pyconsul.net.raft_driver import RaftDriver
-from pyconsul.raft.messages import Settings
-from pyconsul.state.store import StateStore
+from pyconsul.serf.consul import NEW_LEADER_EVENT, decode_event
+from pyconsul.serf.member import MemberEvent, UserEvent
 from pyconsul.types.durations import SECOND
-from pyconsul.types.errors import ConsulError, NoServersError, StartError
-from pyconsul.types.messages import Caller, Reply
+from pyconsul.types.errors import ConsulError, StartError
+from pyconsul.types.messages import Caller
 
 log = logging.getLogger("agent")
 GRACEFUL_S = 15.0
-
-
-class NoServers:
-    """The ``Caller`` of a client agent that knows no server."""
-
-    def call(self, method: str, args: Any) -> Reply | asyncio.Future[Reply]:
-        """Raise ``NoServersError``."""
-        raise NoServersError
 
 
 def node_id(config: AgentConfig) -> str:
@@ -87,8 +80,9 @@ class Lifecycle:
         self._load_config = load_config
         self._stop: asyncio.Event = asyncio.Event()
         self._status = 0
-        self._driver: RaftDriver | None = None
-        self._server: Server | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._server_side: ServerSide | None = None
+        self._client_side: ClientSide | None = None
         self._closing = contextlib.AsyncExitStack()
 
     # -- the whole ----------------------------------------------------------
@@ -102,108 +96,142 @@ class Lifecycle:
                 raise StartError(str(error)) from error
             self._signals()
             log.info("Consul agent running!")
-            runner = asyncio.ensure_future(agent.run())
-            stopper = asyncio.ensure_future(self._stop.wait())
-            try:
-                await asyncio.wait(
-                    {runner, stopper}, return_when=asyncio.FIRST_COMPLETED
-                )
-                if runner.done():
-                    await runner
-            finally:
-                for task in (runner, stopper):
-                    task.cancel()
-                await asyncio.gather(runner, stopper, return_exceptions=True)
+            await self._until_stopped(agent)
         log.info("Exit code: code=%d", self._status)
         return self._status
+
+    async def _until_stopped(self, agent: FullAgent) -> None:
+        """Work until an order, or a task that cannot go on, ends it."""
+        work: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(agent.run()),
+            asyncio.ensure_future(self._join()),
+            asyncio.ensure_future(self._stop.wait()),
+        ]
+        if not self._config.disable_coordinates:
+            sender = CoordinateSender(agent.caller, self._pools, self._config)
+            work.append(asyncio.ensure_future(sender.run()))
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _join(self) -> None:
+        """Join whom the configuration names; goes on until all is over."""
+        failed = False
+        try:
+            await self._pools.keep_joining()
+        except* ConsulError as errors:
+            for error in errors.exceptions:
+                log.error("%s", error)
+            failed = True
+        if failed:
+            self._status = 1
+            return
+        await asyncio.Event().wait()
 
     async def _start(self) -> FullAgent:
         config = self._config
         for warning in config.warnings:
             log.warning("%s", warning)
-        caller: Caller = await self._start_server() if config.server else NoServers()
+        pools = self._pools = Pools(config, self._on_lan, self._on_wan)
+        caller: Caller
+        if config.server:
+            server_side = self._server_side = ServerSide(config, pools)
+            caller = server_side.server
+        else:
+            client_side = self._client_side = ClientSide(config, pools)
+            caller = client_side.caller
         process = Process(
-            is_leader=lambda: bool(self._driver and self._driver.is_leader),
-            leader_address=lambda: self._driver.leader_address if self._driver else "",
-            raft_stats=lambda: self._driver.stats() if self._driver else {},
+            is_leader=self._leads,
+            leader_address=self._leader_address,
+            raft_stats=self._raft_stats,
+            known_servers=self._known_servers,
             reload=self._reload,
-            leave=self._leave,
+            leave=self.leave,
+            pools=pools,
             log=self._output,
         )
         agent = self._agent = FullAgent(config, caller, process)
+        agent.sync.members = pools.alive
         self._closing.callback(agent.stop_checks)
         agent.load(config)
-        if self._server is not None:
-            self._driver_started(agent)
+        self._closing.push_async_callback(pools.stop)
+        if self._server_side is not None:
+            await self._server_side.listen(self._closing)
+            await pools.start()
+            await self._server_side.start(self._closing)
+            self._driver_started(self._server_side.driver, agent)
+        elif self._client_side is not None:
+            await self._client_side.start(self._closing)
+            self._client_side.on_server.append(agent.sync.server_up)
+            await pools.start()
+        await pools.first_joins()
         await self._start_dns(caller)
         await self._start_http(caller, agent)
         self._write_pid()
         return agent
 
-    def _driver_started(self, agent: FullAgent) -> None:
+    def _driver_started(self, driver: RaftDriver, agent: FullAgent) -> None:
         """Have leadership tell the agent, now if it is held already."""
-        assert self._driver is not None
 
         def changed(leads: bool) -> None:
             if leads:
-                log.info("New leader elected: payload=%s", self._config.node_name)
                 agent.sync.leads()
 
-        self._driver.on_leader_change.append(changed)
-        if self._driver.is_leader:
+        driver.on_leader_change.append(changed)
+        if driver.is_leader:
             changed(True)
 
-    # -- the server's half ----------------------------------------------------
+    # -- what the process tells -------------------------------------------------
 
-    async def _start_server(self) -> Server:
-        config = self._config
-        state = StateStore()
-        store: LogStore = MemoryStore()
-        if config.data_dir:
-            folder = Path(config.data_dir) / "raft"
-            folder.mkdir(parents=True, exist_ok=True)
-            store = DiskStore(folder)
-        scale = config.performance.raft_multiplier
-        host = config.advertise_addr
-        shown = f"[{host}]" if ":" in host else host
-        driver = RaftDriver(
-            store,
-            state,
-            config.node_id,
-            f"{shown}:{config.ports.server}",
-            bootstrap=config.bootstrap or config.dev_mode,
-            settings=Settings(
-                election_timeout=1.0 * scale,
-                heartbeat_interval=0.15 * scale,
-                lease_timeout=0.5 * scale,
-            ),
-            snapshot_threshold=config.raft_snapshot_threshold,
-            snapshot_interval=config.raft_snapshot_interval / SECOND,
-            trailing_logs=config.raft_trailing_logs,
-        )
-        self._driver = driver
-        server = Server(
-            driver,
-            state,
-            ServerOptions(
-                datacenter=config.datacenter,
-                node_name=config.node_name,
-                node_id=config.node_id,
-                address=config.advertise_addr,
-                server_port=config.ports.server,
-                version=CONSUL_VERSION,
-                session_ttl_min_s=config.session_ttl_min / SECOND,
-                default_query_time_s=config.default_query_time / SECOND,
-                max_query_time_s=config.max_query_time / SECOND,
-                coordinate_period_s=0.1 if config.dev_mode else 5.0,
-                rpc_hold_timeout_s=config.performance.rpc_hold_timeout / SECOND,
-            ),
-        )
-        self._server = server
-        await driver.start()
-        self._closing.push_async_callback(driver.stop)
-        self._closing.callback(server.stop)
-        return server
+    def _leads(self) -> bool:
+        return self._server_side is not None and self._server_side.driver.is_leader
+
+    def _leader_address(self) -> str:
+        return self._server_side.driver.leader_address if self._server_side else ""
+
+    def _raft_stats(self) -> Mapping[str, str]:
+        return self._server_side.driver.stats() if self._server_side else {}
+
+    def _known_servers(self) -> int:
+        return self._client_side.known_servers() if self._client_side else 0
+
+    # -- events of the pools -----------------------------------------------------
+
+    def _on_lan(self, event: PoolEvent) -> None:
+        if isinstance(event, MemberEvent):
+            self._log_members(event, "LAN")
+            if self._server_side is not None:
+                self._server_side.on_members(event)
+            elif self._client_side is not None:
+                self._client_side.on_members(event)
+        elif isinstance(event, UserEvent):
+            if event.name == NEW_LEADER_EVENT:
+                leader = event.payload.decode(errors="replace")
+                log.info("New leader elected: payload=%s", leader)
+                if leader != self._config.node_name:
+                    self._agent.sync.server_up()
+            elif (user := decode_event(event)) is not None:
+                self._agent.receive_event(user)
+
+    def _on_wan(self, event: PoolEvent) -> None:
+        if isinstance(event, MemberEvent):
+            self._log_members(event, "WAN")
+
+    def _log_members(self, event: MemberEvent, where: str) -> None:
+        words = _MEMBER_WORDS[event.kind]
+        for member in event.members:
+            log.info(
+                "%s: %s %s: %s",
+                f"serf.{where.lower()}",
+                words,
+                member.name,
+                member.host,
+            )
 
     # -- the faces ---------------------------------------------------------------
 
@@ -232,10 +260,11 @@ class Lifecycle:
         add_agent_routes(routes, agent)
         http = HttpServer(caller, routes, options)
         self._closing.push_async_callback(http.stop)
-        driver = self._driver
-        if driver is not None:
-            http.face.leads = lambda: driver.is_leader
+        if self._server_side is not None:
+            driver, server = self._server_side.driver, self._server_side.server
             # Kept answers hold while this server leads, whatever the cells say.
+            http.face.leads = driver.has_lease
+            http.face.contact_ms = server.stale_contact_ms
             driver.on_leader_change.append(lambda _: http.face.forget())
         if config.ports.http <= 0:
             return
@@ -284,8 +313,10 @@ class Lifecycle:
             with _listening("udp", host, config.ports.dns):
                 await server.start(host, config.ports.dns)
             self._closing.push_async_callback(server.stop)
-            if self._driver is not None:
-                self._driver.on_leader_change.append(lambda _, s=server: s.hot.clear())
+            if self._server_side is not None:
+                self._server_side.driver.on_leader_change.append(
+                    lambda _, s=server: s.hot.clear()
+                )
             log.info("Started DNS server: address=%s:%d", address, config.ports.dns)
 
     # -- orders --------------------------------------------------------------------
@@ -316,21 +347,44 @@ class Lifecycle:
         loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
 
     def _signal(self, name: str, graceful: bool) -> None:
-        if self._stop.is_set():
-            return
         log.info("Caught: signal=%s", name)
-        if graceful:
-            log.info("Gracefully shutting down agent...")
-            self._status = 0
-        else:
+        if self._stop.is_set() or self._leaving is not None:
+            # A second signal: no more patience.
+            self._status = 1
+            self._stop.set()
+            return
+        if not graceful:
             log.info("Graceful shutdown disabled. Exiting")
             self._status = 1
-        self._stop.set()
+            self._stop.set()
+            return
+        log.info("Gracefully shutting down agent...")
+        self._leaving = asyncio.get_running_loop().create_task(self._leave_in_time())
 
-    def _leave(self) -> None:
-        """Stop because the API said so: a clean end."""
+    async def _leave_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(GRACEFUL_S):
+                await self.leave()
+        except TimeoutError:
+            log.error("Timed out on graceful leave")
+            self._status = 1
+            self._stop.set()
+
+    async def leave(self) -> None:
+        """Leave the pools, let others finish with us, then end the process."""
+        log.info("Requesting agent leave")
+        side = self._server_side
+        crowd = self._pools.alive() > 1
+        if side is not None:
+            await side.hand_over()
+        await self._pools.leave()
+        if side is not None and crowd:
+            # Clients still have connections here; they turn to others.
+            await asyncio.sleep(self._config.performance.leave_drain_time / SECOND)
+            await side.out_of_raft()
         self._status = 0
-        self._stop.set()
+        # The answer to who asked has to get out first.
+        asyncio.get_running_loop().call_later(0.05, self._stop.set)
 
     def _reload_on_signal(self) -> None:
         log.info("Caught: signal=hangup")
@@ -353,6 +407,15 @@ class Lifecycle:
         self._output.set_level(config.log_level)
         self._agent.reconfigure(config)
         self._config = config
+
+
+_MEMBER_WORDS = {
+    "join": "EventMemberJoin:",
+    "leave": "EventMemberLeave:",
+    "failed": "EventMemberFailed:",
+    "update": "EventMemberUpdate:",
+    "reap": "EventMemberReap:",
+}
 
 
 def _remove(path: str) -> None:

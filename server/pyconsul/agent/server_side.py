@@ -112,7 +112,6 @@ class ServerSide:
             datacenter=config.datacenter,
             node_id=config.node_id,
             expect=config.bootstrap_expect,
-            on_done=pools.no_longer_expecting,
         )
 
     async def listen(self, closing: contextlib.AsyncExitStack) -> None:

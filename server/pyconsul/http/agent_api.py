@@ -124,8 +124,10 @@ class AgentApi(Protocol):
         """Read the configuration again."""
         ...
 
-    def fire_event(self, event: UserEvent, datacenter: str, token: str) -> UserEvent:
-        """Send a user event; returns it with its id."""
+    def fire_event(
+        self, event: UserEvent, datacenter: str, token: str
+    ) -> asyncio.Future[UserEvent]:
+        """Send a user event; gives it with its id."""
         ...
 
     def events(self, name: str) -> list[UserEvent]:

@@ -57,7 +57,7 @@ class _Events:
             tag_filter=query.get("tag"),
         )
         fired = self._agent.fire_event(event, query.get("dc"), token_of(request))
-        return json_response(request, event_view(fired))
+        return then(fired, lambda sent: json_response(request, event_view(sent)))
 
     def listed(self, request: Request) -> Answer:
         """List events; waits only while the index is the one given."""
