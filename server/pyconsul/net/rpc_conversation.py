@@ -14,7 +14,13 @@ from functools import partial
 from typing import Any, Protocol
 
 from pyconsul.net.rpc_errors import ILL_FORMED, NO_METHOD, NO_SERVICE, UNREADABLE
-from pyconsul.net.rpc_stream import Methods, PairReader, RpcMethod, encode_pair
+from pyconsul.net.rpc_stream import (
+    FramingError,
+    Methods,
+    PairReader,
+    RpcMethod,
+    encode_pair,
+)
 from pyconsul.types.errors import ConsulError
 from pyconsul.types.messages import Caller, Reply
 
@@ -137,17 +143,23 @@ class Conversation:
         self._counted = size
 
     def _serve(self, header: dict[str, Any], body: Any) -> bool:
-        """Run one call; whether the next may be read at once."""
+        """Run one call; whether the next may be read. Raises ``FramingError``."""
         service = self._service
         name, seq = header.get("ServiceMethod", ""), header.get("Seq", 0)
-        method = service.methods.get(name) if name.__class__ is str else None
+        if name.__class__ is not str or seq.__class__ is not int:
+            raise FramingError("malformed header")
+        method = service.methods.get(name)
         if method is None:
-            self._refuse(name, seq, service.unknown(str(name)))
+            self._refuse(name, seq, service.unknown(name))
             return False
         try:
             args = method.args_from_plain(body)
         except ConsulError as error:
             self._refuse(name, seq, f"{UNREADABLE}{error}")
+            return False
+        except Exception as error:
+            _log.exception("rpc: the argument of %s cannot be read", name)
+            self._refuse(name, seq, f"{UNREADABLE}{type(error).__name__}")
             return False
         try:
             answer = service.caller.call(name, args)
@@ -208,7 +220,7 @@ class Conversation:
             encode_pair({"Error": text, "Seq": seq, "ServiceMethod": name}, {})
         )
 
-    def _refuse(self, name: Any, seq: Any, text: str) -> None:
+    def _refuse(self, name: str, seq: int, text: str) -> None:
         """Answer a call that cannot be read; Go closes the stream after it."""
         header = {"Error": text, "Seq": seq, "ServiceMethod": name}
         self._channel.write(self._stream, encode_pair(header, {}))

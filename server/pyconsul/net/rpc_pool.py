@@ -413,6 +413,8 @@ class _ClientLink(YamuxLink):
             return
         try:
             pair = stream.reader.feed(data)
+            if pair is not None and not isinstance(pair[0].get("Error", ""), str):
+                raise FramingError("malformed header")
         except FramingError as error:
             self._discard(ident)
             call.fail(broken_call(str(error), sent=True))
@@ -431,7 +433,7 @@ class _ClientLink(YamuxLink):
         stream.call = None
         call.link = None
         self._count(-1)
-        text = header.get("Error") or ""
+        text: str = header.get("Error", "")
         ending = text.startswith(ENDING) or self.session.pending(ident)
         if ending or stream.reader.buffered:
             self._discard(ident)  # the server closes it, or answers unasked

@@ -17,6 +17,7 @@ import msgspec
 
 from pyconsul.net.rpc_conversation import Conversation, Service
 from pyconsul.net.rpc_stream import (
+    MALFORMED,
     MIB,
     FramingError,
     Methods,
@@ -489,7 +490,7 @@ class _SnapshotStart(asyncio.Protocol):
             if len(self._data) > _MAX_SNAPSHOT_REQUEST:
                 self._transport.abort()
             return
-        except (ValueError, msgpack.exceptions.UnpackException):
+        except MALFORMED:
             self._transport.abort()
             return
         self._timer.cancel()

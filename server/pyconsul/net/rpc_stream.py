@@ -71,6 +71,13 @@ def new_unpacker(limit: int) -> Any:
 
 
 _OutOfData: type[Exception] = msgpack.OutOfData
+# TypeError: a map's key that cannot be one, such as a list.
+MALFORMED: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    msgpack.exceptions.UnpackException,
+)
 
 
 class PairReader:
@@ -97,7 +104,7 @@ class PairReader:
             raise FramingError(f"message exceeds {self._limit} bytes")
         try:
             self._unpacker.feed(data)
-        except (ValueError, msgpack.exceptions.UnpackException) as error:
+        except MALFORMED as error:
             raise FramingError(f"message cannot be held: {error}") from error
         return self.next()
 
@@ -116,7 +123,7 @@ class PairReader:
             body = unpack()
         except _OutOfData:
             return None
-        except (ValueError, msgpack.exceptions.UnpackException) as error:
+        except MALFORMED as error:
             raise FramingError(f"malformed message: {error}") from error
         self._header = None
         end = cast(int, self._unpacker.tell())

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net_rpc_fakes import FakeCaller, loopback, run, until
+from hypothesis import given
+from hypothesis import strategies as st
+from net_rpc_fakes import METHODS, FakeCaller, loopback, run, until
 
+from pyconsul.net.rpc_conversation import Conversation, Service
+from pyconsul.net.rpc_errors import ENDING, RpcConnectionError
 from pyconsul.net.rpc_server import RpcServer, RpcServerLimits
 from pyconsul.net.rpc_stream import FramingError, PairReader, encode_pair
 from pyconsul.types.errors import StartError
 from pyconsul.types.gomsgpack import pack, unpack_stream
 from pyconsul.types.messages import Reply
-from pyconsul.yamux.frames import DATA, FIN, RST, SYN, WINDOW_UPDATE, frame
+from pyconsul.yamux.frames import ACK, DATA, FIN, RST, SYN, WINDOW_UPDATE, frame
 
 RECORDED = json.loads(
     (Path(__file__).parents[2] / "data" / "rpc" / "rpc.json").read_text()
@@ -66,8 +70,15 @@ def test_pairs_byte_by_byte_and_all_at_once() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"\xc1", pack(7), pack([1]), b"\x81\xa3Seq\x01" + b"\xdd\xff\xff\xff\xff"],
-    ids=["byte", "number", "list", "length"],
+    [
+        b"\xc1",
+        pack(7),
+        pack([1]),
+        b"\x81\xa3Seq\x01" + b"\xdd\xff\xff\xff\xff",
+        b"\x81\x91\x01\x01",
+        b"\x91" * 5000,
+    ],
+    ids=["byte", "number", "list", "length", "key", "depth"],
 )
 def test_malformed_pairs_are_refused(data: bytes) -> None:
     with pytest.raises(FramingError):
@@ -262,5 +273,104 @@ def test_a_taken_port_is_a_start_error() -> None:
                 "bind: address already in use"
             )
             await other.stop()
+
+    run(scenario)
+
+
+class SilentChannel:
+    """Takes what a conversation writes."""
+
+    def __init__(self) -> None:
+        self.buffered = 0
+        self.credit = 0
+        self.written = b""
+        self.finished = False
+
+    def write(self, stream: int, data: bytes) -> bool:
+        self.written += data
+        return True
+
+    def consumed(self, stream: int, size: int) -> None:
+        self.credit += size
+
+    def finish(self, stream: int) -> None:
+        self.finished = True
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+HEADERS = st.fixed_dictionaries(
+    {"Seq": st.integers(0, 9) | PLAIN},
+    optional={
+        "ServiceMethod": st.sampled_from(["KVS.Get", "KVS.No", "Test.Break"]) | PLAIN
+    },
+)
+
+
+@given(
+    st.lists(st.builds(encode_pair, HEADERS, PLAIN) | st.binary(max_size=20)),
+    st.integers(1, 40),
+)
+def test_any_bytes_are_answered_or_refused(parts: list[bytes], step: int) -> None:
+    channel = SilentChannel()
+    conversation = Conversation(Service(FakeCaller(), METHODS, 1000), channel)
+    data = b"".join(parts)
+    fed = 0
+    try:
+        for start in range(0, len(data), step):
+            fed = min(len(data), start + step)
+            conversation.receive(data[start : start + step])
+    except FramingError:
+        pass
+    assert channel.credit == fed  # nothing waits, so all of it is granted again
+    answers = list(unpack_stream([channel.written], 1 << 20))
+    assert len(answers) % 2 == 0
+    refused = [a["Error"] for a in answers[::2] if a["Error"].startswith(ENDING)]
+    assert channel.finished == bool(refused)
+    assert len(refused) <= 1
+    conversation.cancel()
+    assert channel.buffered == 0
+
+
+def test_malformed_replies_fail_the_call() -> None:
+    async def scenario() -> None:
+        async with loopback() as rpc:
+            server = asyncio.get_running_loop().create_future()
+
+            async def answer(
+                reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+            ) -> None:
+                assert await reader.readexactly(1) == b"\x04"
+                stream = 1
+                for reply in (
+                    encode_pair({"Error": 7, "Seq": 1}, {}),
+                    b"\xc1",
+                    encode_pair({"Error": "", "Seq": 1}, {"fine": 1}),
+                ):
+                    syn = await reader.readuntil(frame(WINDOW_UPDATE, SYN, stream, 0))
+                    assert syn.endswith(frame(WINDOW_UPDATE, SYN, stream, 0))
+                    writer.write(frame(WINDOW_UPDATE, ACK, stream, 0))
+                    writer.write(frame(DATA, 0, stream, len(reply)) + reply)
+                    stream += 2
+                await reader.read()
+                writer.close()
+                server.set_result(None)
+
+            fake = await asyncio.start_server(answer, "127.0.0.1", 0)
+            host, port = fake.sockets[0].getsockname()
+            for _ in range(2):
+                with pytest.raises(RpcConnectionError, match="malformed"):
+                    await rpc.pool.call(f"{host}:{port}", "KVS.Get", {}, timeout_s=5)
+            call = rpc.pool.call(f"{host}:{port}", "KVS.Get", {}, timeout_s=5)
+            assert (await call).value == {"fine": 1}
+            await rpc.pool.close()
+            await server
+            fake.close()
 
     run(scenario)
