@@ -232,7 +232,7 @@ def wan_merge_check(members: Sequence[Member]) -> None:
             raise MergeRefusedError(f"Member '{member.name}' is not a server")
 
 
-def encode_event(event: UserEvent) -> tuple[str, bytes]:
+def encode_user_event(event: UserEvent) -> tuple[str, bytes]:
     """Return Serf name and payload of a user event.
 
     The payload is in msgpack's new dialect, unlike all else in gossip; empty
@@ -253,7 +253,7 @@ def encode_event(event: UserEvent) -> tuple[str, bytes]:
     return EVENT_PREFIX + event.name, msgspec.msgpack.encode(kept)
 
 
-def decode_event(event: SerfEvent) -> UserEvent | None:
+def decode_user_event(event: SerfEvent) -> UserEvent | None:
     """Read a user event; ``None`` for other Serf events and unreadable ones."""
     if not event.name.startswith(EVENT_PREFIX):
         return None
