@@ -19,7 +19,6 @@ from pyconsul.gossip.codec import encode_push_pull
 from pyconsul.gossip.keyring import Keyring
 from pyconsul.gossip.messages import (
     LAN,
-    VERSIONS_DEFAULT,
     Joined,
     NodeState,
     OpenStream,
@@ -57,7 +56,8 @@ class SimNode:
     answers: list[QueryAnswer] = field(default_factory=list[QueryAnswer])
     queries_done: list[int] = field(default_factory=list[int])
     packets_sent: int = 0
-    bytes_sent: int = 0
+    packet_bytes: int = 0
+    stream_bytes: int = 0
     incarnations: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
@@ -107,6 +107,8 @@ class GossipSim:
             )
             for i in range(count)
         ]
+        for node in self.nodes:
+            node.machine.up = False  # until started
         self._by_host = {node.host: node for node in self.nodes}
 
     def __repr__(self) -> str:
@@ -160,22 +162,27 @@ class GossipSim:
         its list by an ordinary push/pull; then its queue of broadcasts, which
         would tell everybody what all know, is emptied.
         """
-        everyone = [
-            RemoteNode(
-                node.name, node.host, PORT, b"", 1, NodeState.ALIVE, VERSIONS_DEFAULT
-            )
-            for node in self.nodes
-        ]
         for node in self.nodes:
-
-            def begin(node: SimNode = node) -> None:
-                self.start(node)
-                others = [one for one in everyone if one.name != node.name]
-                node.serf.receive_stream(encode_push_pull(False, others, b""), self.now)
-                empty_queues(node.serf)
-                self._settle(node)
-
-            self.clock.at(self.now + self.rng.random() * FIRST_TICK_SPREAD_S, begin)
+            self.start(node)
+        everyone: list[RemoteNode] = []
+        for node in self.nodes:
+            own = node.serf.memberlist.local
+            everyone.append(
+                RemoteNode(
+                    own.name,
+                    own.host,
+                    own.port,
+                    own.meta,
+                    own.incarnation,
+                    NodeState.ALIVE,
+                    own.versions,
+                )
+            )
+        told = encode_push_pull(False, everyone, b"")
+        for node in self.nodes:
+            node.serf.receive_stream(told, self.now)
+            empty_queues(node.serf)
+            self._settle(node)
 
     def join(self, node: SimNode, other: SimNode) -> int:
         """Let a node push/pull with another; see ``node.joined``."""
@@ -265,7 +272,7 @@ class GossipSim:
 
     def _send(self, node: SimNode, packet: SendPacket) -> None:
         node.packets_sent += 1
-        node.bytes_sent += len(packet.data)
+        node.packet_bytes += len(packet.data)
         target = self._by_host.get(packet.address[0])
         if target is None:
             return
@@ -282,7 +289,7 @@ class GossipSim:
 
     def _open(self, node: SimNode, stream: OpenStream) -> None:
         """Run a stream: connect, carry the bytes, answer; TCP mends losses."""
-        node.bytes_sent += len(stream.data)
+        node.stream_bytes += len(stream.data)
         target = self._by_host.get(stream.address[0])
         ends: list[bool] = []
 
@@ -301,7 +308,7 @@ class GossipSim:
 
         def serve() -> None:
             reply = self._serve(target, stream.data)
-            target.bytes_sent += len(reply)
+            target.stream_bytes += len(reply)
             back = self.now + network.delay() + len(reply) / network.weather.bandwidth
 
             def read() -> None:
@@ -430,7 +437,7 @@ class GossipSim:
         """Run; return what each node sent and cost a second meanwhile."""
         nodes = self.up()
         for node in nodes:
-            node.packets_sent = node.bytes_sent = 0
+            node.packets_sent = node.packet_bytes = node.stream_bytes = 0
         begin_cpu, begin, next_event = time.process_time(), self.now, self.now
         while self.now - begin < seconds:
             self.run(min(1 / events_per_s if events_per_s else 1.0, seconds))
@@ -446,7 +453,8 @@ class GossipSim:
         share = len(nodes) * (self.now - begin)
         return Rates(
             packets=sum(node.packets_sent for node in nodes) / share,
-            bytes=sum(node.bytes_sent for node in nodes) / share,
+            packet_bytes=sum(node.packet_bytes for node in nodes) / share,
+            stream_bytes=sum(node.stream_bytes for node in nodes) / share,
             cpu=(time.process_time() - begin_cpu) / share,
         )
 
@@ -456,7 +464,8 @@ class Rates:
     """Per node and second: packets, bytes, CPU seconds (the simulator's too)."""
 
     packets: float
-    bytes: float
+    packet_bytes: float
+    stream_bytes: float
     cpu: float
 
 
