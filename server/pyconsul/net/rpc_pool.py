@@ -208,7 +208,7 @@ class RpcPool:
                 )
         except OSError as error:
             link.not_connected(dial_error(link.address, error))
-        except ValueError:
+        except (ValueError, OverflowError):
             link.not_connected(
                 dial_error(link.address, OSError("missing or bad port in address"))
             )
@@ -327,11 +327,12 @@ class _ClientLink(YamuxLink):
 
     def not_connected(self, error: RpcConnectionError) -> None:
         """Fail what waits: there will be no connection."""
+        if self.transport is not None:
+            return  # it was made while the dial was given up; its loss is told
         self._pool.lost(self)
         self.gone = True
         self._fail_waiting(error)
-        if self.transport is None:
-            self._set_lost()
+        self._set_lost()
 
     def close(self) -> None:
         """Close in order; calls under way fail."""

@@ -229,8 +229,27 @@ def test_refused_connections_read_like_go() -> None:
                 "rpc error getting client: failed to get conn: dial tcp "
                 f"{rpc.address}: connect: connection refused"
             )
-            with pytest.raises(RpcConnectionError, match="bad port"):
-                await rpc.pool.call("127.0.0.1:x", "KVS.Get", {}, timeout_s=1)
+            for address in ("127.0.0.1:x", "127.0.0.1:99999", "127.0.0.1", ""):
+                with pytest.raises(RpcConnectionError, match="dial tcp") as caught:
+                    await rpc.pool.call(address, "KVS.Get", {}, timeout_s=1)
+                assert not caught.value.sent
+
+    run(scenario)
+
+
+def test_closing_the_pool_fails_what_is_under_way() -> None:
+    async def scenario() -> None:
+        async with loopback() as rpc:
+            waiting = rpc.call("Test.Wait")
+            await rpc.caller.wait_for(1)
+            dialing = rpc.pool.call(f"localhost:{rpc.port}", "KVS.Get", {}, timeout_s=5)
+            await asyncio.sleep(0)
+            await rpc.pool.close()
+            for call, sent in ((waiting, True), (dialing, False)):
+                with pytest.raises(RpcConnectionError) as caught:
+                    await call
+                assert caught.value.sent is sent
+            await until(lambda: rpc.caller.waiting[0].cancelled())
 
     run(scenario)
 
