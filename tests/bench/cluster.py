@@ -52,8 +52,10 @@ def cluster(servers: int, clients: int = 0):
     """Run a cluster that listens for HTTP on TCP."""
     with tempfile.TemporaryDirectory() as folder:
         made = Cluster(Path(folder), servers, clients, settings=STAY, tcp=True)
-        with made:
-            yield made
+        try:
+            yield made.start()
+        finally:
+            made.close()
 
 
 def wrk(

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,7 @@ class Node:
 
 
 class Cluster:
-    """Servers ``s1..`` and clients ``c1..``; a context manager that ends all."""
+    """Servers ``s1..`` and clients ``c1..``; ``close`` ends all."""
 
     def __init__(
         self,
@@ -361,23 +361,18 @@ class Cluster:
                 node.process.wait()
         self.network.close()
 
-    def __enter__(self) -> Cluster:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 @contextlib.contextmanager
 def running(
     folder: Path, servers: int = 3, clients: int = 0, **options: Any
-) -> Iterator[Cluster]:
+) -> Generator[Cluster]:
     """Run a cluster and, when the test fails, show the end of every log."""
     cluster = Cluster(folder, servers, clients, **options)
     try:
-        with cluster:
-            yield cluster
+        yield cluster.start()
     except BaseException:
         for node in cluster.nodes:
             print(f"--- {node.name} {node.address}\n{node.tail()}", file=sys.stderr)
         raise
+    finally:
+        cluster.close()

@@ -35,7 +35,7 @@ from pyconsul.agent.records import (
 )
 from pyconsul.config.definitions import CheckDefinition, ServiceDefinition
 from pyconsul.config.model import AgentConfig
-from pyconsul.serf.consul import encode_event
+from pyconsul.serf.consul import encode_user_event
 from pyconsul.types.durations import MINUTE, SECOND
 from pyconsul.types.errors import (
     ConsulError,
@@ -472,7 +472,7 @@ class Agent:
             datacenter=datacenter or self.config.datacenter,
             token=token or self.local.options.default_token,
             name=fired.name,
-            payload=encode_event(fired)[1],
+            payload=encode_user_event(fired)[1],
         )
 
         async def fire() -> UserEvent:

@@ -33,7 +33,7 @@ from pyconsul.http.face import HttpOptions
 from pyconsul.http.server import HttpServer
 from pyconsul.net.gossip_options import PoolEvent
 from pyconsul.net.raft_driver import RaftDriver
-from pyconsul.serf.consul import NEW_LEADER_EVENT, decode_event
+from pyconsul.serf.consul import NEW_LEADER_EVENT, decode_user_event
 from pyconsul.serf.member import MemberEvent, UserEvent
 from pyconsul.types.durations import SECOND
 from pyconsul.types.errors import ConsulError, StartError
@@ -215,7 +215,7 @@ class Lifecycle:
                 log.info("New leader elected: payload=%s", leader)
                 if leader != self._config.node_name:
                     self._agent.sync.server_up()
-            elif (user := decode_event(event)) is not None:
+            elif (user := decode_user_event(event)) is not None:
                 self._agent.receive_event(user)
 
     def _on_wan(self, event: PoolEvent) -> None:
@@ -255,6 +255,7 @@ class Lifecycle:
             ),
             unprintable_char_filter=not raw.get("disable_http_unprintable_char_filter"),
             disable_coordinates=config.disable_coordinates,
+            server=config.server,
         )
         routes = build_routes(options, ui_path=_ui_path(config))
         add_agent_routes(routes, agent)

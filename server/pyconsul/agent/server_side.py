@@ -92,6 +92,7 @@ class ServerSide:
                 max_query_time_s=config.max_query_time / SECOND,
                 coordinate_period_s=0.1 if config.dev_mode else 5.0,
                 rpc_hold_timeout_s=hold_s,
+                heartbeat_s=0.15 * scale,
                 autopilot=config.autopilot,
             ),
             forwarder=LeaderForwarder(self.rpc_pool, hold_s),
