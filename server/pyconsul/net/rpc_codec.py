@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pyconsul.net.rpc_replies import ANSWERS, QUERY_NOT_FOUND
+from pyconsul.net.rpc_forms import QUERY_NOT_FOUND
+from pyconsul.net.rpc_replies import ANSWERS
 from pyconsul.net.rpc_requests import ARGUMENTS
 from pyconsul.types.messages import Reply
 

@@ -1,4 +1,4 @@
-"""Replies of RPC calls, to the wire and from it (``wire-rpc.md`` 2, 4 and 5).
+"""Replies of RPC calls, to the wire and from it (``wire-rpc.md`` 4 and 5).
 
 What the wire does not carry follows from the arguments: how consistent the
 answer is, and (``?passing``) which instances were asked for.
@@ -6,11 +6,27 @@ answer is, and (``?passing``) which instances were asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
+from pyconsul.net.rpc_forms import (
+    BOOLEAN,
+    DONE,
+    QUERY_NOT_FOUND,
+    TEXT,
+    TEXTS,
+    Answer,
+    as_it_is,
+    bare,
+    indexed,
+    meta,
+    record,
+    record_list,
+    record_rows,
+    replied,
+    with_meta,
+)
 from pyconsul.net.rpc_values import (
+    RowMemo,
     as_bool,
     as_list,
     as_map,
@@ -57,133 +73,6 @@ from pyconsul.types.queries import PreparedQuery, QueryDns, QueryResult
 from pyconsul.types.records import HealthCheck, Node, Session
 from pyconsul.types.ui import NodeInfo, RaftConfiguration
 
-ToPlain = Callable[[Reply, Any], Any]
-FromPlain = Callable[[Any, Any], Reply]
-
-QUERY_NOT_FOUND = "Query not found"
-"""The error text that stands for a prepared query that is not there."""
-_MS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How the reply of a method crosses the wire.
-
-    ``absent`` makes the value that the error ``QUERY_NOT_FOUND`` stands for.
-    """
-
-    write: ToPlain
-    read: FromPlain
-    absent: Callable[[], Any] | None = None
-
-
-# -- the answers of reads: one member, and how consistent it is
-
-
-def _meta(reply: Reply) -> Plain:
-    return {
-        "Backend": 0,
-        "ConsistencyLevel": "",
-        "Index": reply.index or 1,
-        "KnownLeader": reply.known_leader,
-        "LastContact": reply.last_contact_ms * _MS,
-        "NotModified": False,
-    }
-
-
-def _with_meta(reply: Reply, **members: Any) -> Plain:
-    return dict(sorted({**_meta(reply), **members}.items()))
-
-
-def _replied(value: Any, plain: Plain, args: Any) -> Reply:
-    """Return a reply with what ``QueryMeta`` and the arguments say of it."""
-    get = plain.get
-    if args.allow_stale:
-        consistency = "stale"
-    else:
-        consistency = "consistent" if args.require_consistent else "leader"
-    return Reply(
-        value,
-        as_uint(get("Index"), "Index"),
-        known_leader=as_bool(get("KnownLeader"), "KnownLeader"),
-        last_contact_ms=as_uint(get("LastContact"), "LastContact") // _MS,
-        consistency=consistency,
-    )
-
-
-def _indexed(
-    member: str, write: Callable[[Any], Any], read: Callable[[Any], Any]
-) -> Answer:
-    """Return the form of an ``Indexed...``: a member, flattened ``QueryMeta``."""
-    early, late = member < "Index", member > "NotModified"
-    middle = not early and not late
-
-    def to_wire(reply: Reply, args: Any) -> Plain:
-        value = write(reply.value)
-        plain: Plain = {"Backend": 0, "ConsistencyLevel": ""}
-        if early:
-            plain[member] = value
-        plain["Index"] = reply.index or 1
-        if member == "Keys":
-            plain[member] = value
-        plain["KnownLeader"] = reply.known_leader
-        plain["LastContact"] = reply.last_contact_ms * _MS
-        if middle and member != "Keys":
-            plain[member] = value
-        plain["NotModified"] = False
-        if late:
-            plain[member] = value
-        return plain
-
-    def from_wire(plain: Any, args: Any) -> Reply:
-        held = as_map(plain, "reply")
-        return _replied(read(held.get(member)), held, args)
-
-    return Answer(to_wire, from_wire)
-
-
-def _record_rows(member: str, kind: type[Any]) -> Answer:
-    return _indexed(
-        member,
-        lambda value: plain_rows(value, to_plain),
-        rows(member, lambda one: from_plain(one, kind)),
-    )
-
-
-def _record_list(member: str, kind: type[Any]) -> Answer:
-    return _indexed(
-        member, lambda value: plain_list(value, to_plain), records(member, kind)
-    )
-
-
-# -- bare answers
-
-
-def _bare(write: Callable[[Any], Any], read: Callable[[Any], Any]) -> Answer:
-    return Answer(
-        lambda reply, args: write(reply.value), lambda plain, args: Reply(read(plain))
-    )
-
-
-def _read_done(plain: Any) -> bool:
-    as_map(plain, "reply")
-    return True
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-_done = _bare(lambda value: {}, _read_done)
-_boolean = _bare(bool, lambda plain: as_bool(plain, "reply"))
-_text = _bare(_as_it_is, lambda plain: as_text(plain, "reply"))
-_texts = _bare(lambda value: value or None, lambda plain: texts(plain, "reply"))
-
-
-def _record(kind: type[Any]) -> Answer:
-    return _bare(to_plain, lambda plain: from_plain(as_map(plain, "reply"), kind))
-
-
 # -- key-value
 
 
@@ -220,15 +109,24 @@ def _healthy_from_plain(plain: Any, args: Any) -> Reply:
     found = _read_healthy(held.get("Nodes"))
     if args.passing_only:
         found = [row for row in found if _passes(row.record.checks)]
-    return _replied(found, held, args)
+    return replied(found, held, args)
 
 
 def _passes(checks: list[HealthCheck]) -> bool:
     return all(check.status == "passing" for check in checks)
 
 
-_read_healthy = rows("Nodes", healthy_from_plain)
-_healthy = _indexed("Nodes", lambda v: plain_rows(v, healthy_to_plain), _read_healthy)
+def _place(plain: Plain) -> object:
+    return plain["Node"]["Node"], plain["Service"]["ID"]
+
+
+def _instance_place(plain: Plain) -> object:
+    return plain["Node"], plain["ServiceID"]
+
+
+_read_healthy = RowMemo(healthy_from_plain, _place).rows
+_read_instances = RowMemo(instance_from_plain, _instance_place).rows
+_healthy = indexed("Nodes", lambda v: plain_rows(v, healthy_to_plain), _read_healthy)
 
 
 def _dump_to_plain(reply: Reply, args: Any) -> Plain:
@@ -297,7 +195,7 @@ def _result_to_plain(reply: Reply, args: Any) -> Plain:
     found: QueryResult | None = reply.value
     if found is None:
         raise NotFoundError(QUERY_NOT_FOUND)
-    return _with_meta(
+    return with_meta(
         reply,
         Service=found.service,
         Nodes=plain_list(found.nodes, healthy_to_plain),
@@ -317,22 +215,22 @@ def _result_from_plain(plain: Any, args: Any) -> Reply:
         datacenter=as_text(get("Datacenter"), "Datacenter"),
         failovers=as_uint(get("Failovers"), "Failovers"),
     )
-    return _replied(result, held, args)
+    return replied(result, held, args)
 
 
 def _explained_to_plain(reply: Reply, args: Any) -> Plain:
     if reply.value is None:
         raise NotFoundError(QUERY_NOT_FOUND)
-    return _with_meta(reply, Query=to_plain(reply.value))
+    return with_meta(reply, Query=to_plain(reply.value))
 
 
 def _explained_from_plain(plain: Any, args: Any) -> Reply:
     held = as_map(plain, "reply")
     query = from_plain(as_map(held.get("Query"), "Query"), PreparedQuery)
-    return _replied(query, held, args)
+    return replied(query, held, args)
 
 
-_queries = _record_list("Queries", PreparedQuery)
+_queries = record_list("Queries", PreparedQuery)
 
 
 def _query_to_plain(reply: Reply, args: Any) -> Plain:
@@ -345,12 +243,12 @@ def _query_to_plain(reply: Reply, args: Any) -> Plain:
 
 
 def _txn_read_to_plain(reply: Reply, args: Any) -> Plain:
-    return _with_meta(reply, **to_plain(reply.value))
+    return with_meta(reply, **to_plain(reply.value))
 
 
 def _txn_read_from_plain(plain: Any, args: Any) -> Reply:
     held = as_map(plain, "reply")
-    return _replied(from_plain(held, TxnResponse), held, args)
+    return replied(from_plain(held, TxnResponse), held, args)
 
 
 # -- config entries: one raw
@@ -359,10 +257,10 @@ def _txn_read_from_plain(plain: Any, args: Any) -> Reply:
 def _entry_to_plain(reply: Reply, args: Any) -> bytes:
     row: Row | None = reply.value
     if row is None:
-        return pack_parts("", _meta(reply))
+        return pack_parts("", meta(reply))
     entry = row.record
     held = pack_parts(wire_entry(entry), single_floats=single_floats(entry))
-    return pack_parts(entry.kind) + held + pack_parts(_meta(reply))
+    return pack_parts(entry.kind) + held + pack_parts(meta(reply))
 
 
 def _entry_from_plain(plain: Any, args: Any) -> Reply:
@@ -371,14 +269,12 @@ def _entry_from_plain(plain: Any, args: Any) -> Reply:
         raise MsgpackError("msgpack decode error: reply: too few values")
     kind = as_text(parts[0], "Kind")
     row = Row(config_entry_from_plain(kind, parts[1])) if kind else None
-    return _replied(row, as_map(parts[-1], "reply"), args)
+    return replied(row, as_map(parts[-1], "reply"), args)
 
 
 def _entries_to_plain(reply: Reply, args: Any) -> bytes:
     found = [row.record for row in reply.value]
-    body = _with_meta(
-        reply, Entries=plain_list(found, wire_entry) or [], Kind=args.kind
-    )
+    body = with_meta(reply, Entries=plain_list(found, wire_entry) or [], Kind=args.kind)
     single = any(single_floats(entry) for entry in found)
     return pack_parts(len(found), args.kind, body, single_floats=single)
 
@@ -391,28 +287,28 @@ def _entries_from_plain(plain: Any, args: Any) -> Reply:
     found = items(
         held.get("Entries"), "Entries", lambda one: config_entry_from_plain(kind, one)
     )
-    return _replied([Row(entry) for entry in found], held, args)
+    return replied([Row(entry) for entry in found], held, args)
 
 
 # -- events, keyrings, autopilot
 
 
 def _fired_to_plain(reply: Reply, args: Any) -> Plain:
-    return _meta(reply)
+    return meta(reply)
 
 
 def _fired_from_plain(plain: Any, args: Any) -> Reply:
-    return _replied(True, as_map(plain, "reply"), args)
+    return replied(True, as_map(plain, "reply"), args)
 
 
 def _keyring_to_plain(reply: Reply, args: Any) -> Plain:
-    plain = _with_meta(reply, Responses=plain_list(reply.value, to_plain))
+    plain = with_meta(reply, Responses=plain_list(reply.value, to_plain))
     # No query: what it says of consistency is what was set, mostly nothing.
     plain["Index"] = reply.index
     return plain
 
 
-_keyring = _record_list("Responses", KeyringResponse)
+_keyring = record_list("Responses", KeyringResponse)
 
 
 def _health_to_plain(health: AutopilotHealth) -> Plain:
@@ -443,47 +339,47 @@ def _server_health(plain: Any) -> ServerHealth:
 # -- the table
 
 
-_checks = _indexed(
+_checks = indexed(
     "HealthChecks",
     lambda value: plain_rows(value, to_plain),
     lambda value: [Row(check) for check in checks_from_plain(value)],
 )
-_sessions = _record_list("Sessions", Session)
-_coordinates = _record_list("Coordinates", Coordinate)
-_infos = _record_list("Dump", NodeInfo)
+_sessions = record_list("Sessions", Session)
+_coordinates = record_list("Coordinates", Coordinate)
+_infos = record_list("Dump", NodeInfo)
 
 ANSWERS: dict[str, Answer] = {
-    "Catalog.Deregister": _done,
-    "Catalog.GatewayServices": _indexed(
+    "Catalog.Deregister": DONE,
+    "Catalog.GatewayServices": indexed(
         "Services",
         lambda value: plain_list(value, _gateway_service),
         lambda value: items(value, "Services", _read_gateway_service),
     ),
-    "Catalog.ListDatacenters": _texts,
-    "Catalog.ListNodes": _record_rows("Nodes", Node),
-    "Catalog.ListServices": _indexed("Services", _as_it_is, tags_by_name),
-    "Catalog.NodeServiceList": _indexed(
+    "Catalog.ListDatacenters": TEXTS,
+    "Catalog.ListNodes": record_rows("Nodes", Node),
+    "Catalog.ListServices": indexed("Services", as_it_is, tags_by_name),
+    "Catalog.NodeServiceList": indexed(
         "NodeServices", services_listed, node_services_from_plain
     ),
-    "Catalog.NodeServices": _indexed(
+    "Catalog.NodeServices": indexed(
         "NodeServices", services_by_id, node_services_from_plain
     ),
-    "Catalog.Register": _done,
-    "Catalog.ServiceNodes": _indexed(
+    "Catalog.Register": DONE,
+    "Catalog.ServiceNodes": indexed(
         "ServiceNodes",
         lambda value: plain_rows(value, instance_to_plain),
-        rows("ServiceNodes", instance_from_plain),
+        _read_instances,
     ),
-    "ConfigEntry.Apply": _boolean,
-    "ConfigEntry.Delete": _done,
+    "ConfigEntry.Apply": BOOLEAN,
+    "ConfigEntry.Delete": DONE,
     "ConfigEntry.Get": Answer(_entry_to_plain, _entry_from_plain),
     "ConfigEntry.List": Answer(_entries_to_plain, _entries_from_plain),
-    "Coordinate.ListDatacenters": _bare(
+    "Coordinate.ListDatacenters": bare(
         _datacenter_maps, lambda plain: items(plain, "reply", _read_datacenter_map)
     ),
     "Coordinate.ListNodes": _coordinates,
     "Coordinate.Node": _coordinates,
-    "Coordinate.Update": _done,
+    "Coordinate.Update": DONE,
     "Health.ChecksInState": _checks,
     "Health.NodeChecks": _checks,
     "Health.ServiceChecks": _checks,
@@ -494,18 +390,18 @@ ANSWERS: dict[str, Answer] = {
     "Internal.NodeInfo": _infos,
     "Internal.ServiceDump": Answer(_dump_to_plain, _healthy.read),
     "KVS.Apply": Answer(_applied_to_plain, _applied_from_plain),
-    "KVS.Get": _indexed("Entries", _one_entry, _read_one_entry),
-    "KVS.List": _indexed("Entries", _entries, rows("Entries", entry_from_plain)),
-    "KVS.ListKeys": _indexed(
+    "KVS.Get": indexed("Entries", _one_entry, _read_one_entry),
+    "KVS.List": indexed("Entries", _entries, rows("Entries", entry_from_plain)),
+    "KVS.ListKeys": indexed(
         "Keys", lambda value: value or None, lambda value: texts(value, "Keys")
     ),
-    "Operator.AutopilotGetConfiguration": _record(AutopilotConfig),
-    "Operator.AutopilotSetConfiguration": _boolean,
-    "Operator.RaftGetConfiguration": _record(RaftConfiguration),
-    "Operator.RaftRemovePeerByAddress": _done,
-    "Operator.RaftRemovePeerByID": _done,
-    "Operator.ServerHealth": _bare(_health_to_plain, _health_from_plain),
-    "PreparedQuery.Apply": _text,
+    "Operator.AutopilotGetConfiguration": record(AutopilotConfig),
+    "Operator.AutopilotSetConfiguration": BOOLEAN,
+    "Operator.RaftGetConfiguration": record(RaftConfiguration),
+    "Operator.RaftRemovePeerByAddress": DONE,
+    "Operator.RaftRemovePeerByID": DONE,
+    "Operator.ServerHealth": bare(_health_to_plain, _health_from_plain),
+    "PreparedQuery.Apply": TEXT,
     "PreparedQuery.Execute": Answer(
         _result_to_plain, _result_from_plain, lambda: cast(Any, None)
     ),
@@ -519,11 +415,11 @@ ANSWERS: dict[str, Answer] = {
     "Session.List": _sessions,
     "Session.NodeSessions": _sessions,
     "Session.Renew": _sessions,
-    "Status.Leader": _text,
-    "Status.Peers": _texts,
-    "Status.Ping": _done,
-    "Status.RaftStats": _record(RaftStats),
-    "Txn.Apply": _record(TxnResponse),
+    "Status.Leader": TEXT,
+    "Status.Peers": TEXTS,
+    "Status.Ping": DONE,
+    "Status.RaftStats": record(RaftStats),
+    "Txn.Apply": record(TxnResponse),
     "Txn.Read": Answer(_txn_read_to_plain, _txn_read_from_plain),
 }
 """How the reply of each method crosses the wire."""

@@ -14,7 +14,15 @@ from typing import Any, cast
 import msgspec
 from msgspec.structs import replace
 
-from pyconsul.net.rpc_values import as_list, as_map, as_text, pack_parts, single_floats
+from pyconsul.net.rpc_values import (
+    as_list,
+    as_map,
+    as_text,
+    entry_from_plain,
+    entry_to_plain,
+    pack_parts,
+    single_floats,
+)
 from pyconsul.state.config_entries import decode_record, wire_entry
 from pyconsul.types.config_entries import ConfigEntryQuery, ConfigEntryRequest
 from pyconsul.types.coordinates import CoordinateUpdateRequest
@@ -99,21 +107,22 @@ def _whole(kind: type[msgspec.Struct]) -> Arguments:
 
 
 def _kvs_to_plain(args: KVSRequest) -> Plain:
-    entry = args.dir_ent
     return {
         "Datacenter": args.datacenter,
-        "DirEnt": {
-            "CreateIndex": entry.create_index,
-            "Flags": entry.flags,
-            "Key": entry.key,
-            "LockIndex": entry.lock_index,
-            "ModifyIndex": entry.modify_index,
-            "Session": entry.session,
-            "Value": entry.value or None,
-        },
+        "DirEnt": entry_to_plain(args.dir_ent),
         "Op": args.op,
         "Token": args.token,
     }
+
+
+def _kvs_from_plain(plain: Any) -> KVSRequest:
+    held = as_map(plain, "KVSRequest")
+    get = held.get
+    datacenter, op, token = get("Datacenter", ""), get("Op", ""), get("Token", "")
+    if datacenter.__class__ is op.__class__ is token.__class__ is str:
+        entry = entry_from_plain(get("DirEnt") or {})
+        return KVSRequest(datacenter=datacenter, op=op, token=token, dir_ent=entry)
+    return from_plain(held, KVSRequest)  # says what is wrong, or bears nil
 
 
 # -- services
@@ -290,7 +299,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "Internal.ServiceDump": Arguments(
         DCSpecificRequest, _set_fields(DCSpecificRequest), _service_dump_from_plain
     ),
-    "KVS.Apply": Arguments(KVSRequest, _kvs_to_plain, _reader(KVSRequest)),
+    "KVS.Apply": Arguments(KVSRequest, _kvs_to_plain, _kvs_from_plain),
     "KVS.Get": _key,
     "KVS.List": _key,
     "KVS.ListKeys": _query(KeyListRequest),

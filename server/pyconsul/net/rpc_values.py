@@ -25,7 +25,6 @@ from pyconsul.types.gomsgpack import (
     unpack_stream,
 )
 from pyconsul.types.messages import Row
-from pyconsul.types.proxies import BlockError, checked
 from pyconsul.types.records import (
     CheckServiceNode,
     DirEntry,
@@ -128,6 +127,45 @@ def rows(what: str, read: Read) -> Callable[[Any], list[Row]]:
     return lambda value: [
         Row(read(item)) for item in as_list(value, what) if item is not None
     ]
+
+
+class RowMemo:
+    """Rows read before: instances come again and again, mostly unchanged.
+
+    A row is found by its node and service, and is the same one (with its JSON)
+    if its map is equal to the one it was read from. ``limit`` rows are kept.
+    """
+
+    __slots__ = ("_limit", "_read", "_rows", "_where")
+
+    def __init__(
+        self, read: Read, where: Callable[[Plain], object], limit: int = 1024
+    ) -> None:
+        self._read = read
+        self._where = where
+        self._limit = limit
+        self._rows: dict[object, tuple[Plain, Row]] = {}
+
+    def row(self, plain: Any) -> Row:
+        """Return the row of a map; raises ``MsgpackError``."""
+        held = as_map(plain, "Nodes")
+        try:
+            where = self._where(held)
+            known = self._rows.get(where)
+        except (KeyError, TypeError):  # not what a server writes
+            return Row(self._read(held))
+        if known is not None and known[0] == held:
+            return known[1]
+        row = Row(self._read(held), held)
+        if len(self._rows) >= self._limit:
+            self._rows.clear()
+        self._rows[where] = (held, row)
+        return row
+
+    def rows(self, value: Any) -> list[Row]:
+        """Return the rows of a list."""
+        row = self.row
+        return [row(one) for one in as_list(value, "Nodes") if one is not None]
 
 
 def plain_list(values: list[Any], write: Callable[[Any], Any]) -> list[Any] | None:
@@ -359,10 +397,6 @@ def config_entry_from_plain(kind: str, value: Any) -> ConfigEntry:
     if isinstance(value, str | bytes):
         value = unpack(raw_bytes(value))
     plain = as_map(value, "Entry")
-    try:
-        plain = cast(Plain, checked(plain, "Entry"))
-    except BlockError as error:
-        raise MsgpackError(f"msgpack decode error: {error}") from None
     if not kind:
         # Only mesh entries do not say what they are.
         kind = as_text(plain.get("Kind"), "Kind") or "mesh"

@@ -35,6 +35,7 @@ from pyconsul.types.gomsgpack import (
     unpack_stream,
 )
 from pyconsul.types.messages import Row
+from pyconsul.types.proxies import BlockError, checked
 
 CONFIG_ENTRY = 22
 TABLE = "config-entries"
@@ -215,7 +216,10 @@ def _declared(entry: ConfigEntry) -> Iterator[GatewayService]:
 
 def entry_of(kind: str, plain: Plain) -> ConfigEntry:
     """Return an entry of a wire map; missing fields get their zeros."""
-    fields = dict(plain)
+    try:
+        fields = cast(Plain, checked(plain, "Entry"))
+    except BlockError as error:
+        raise MsgpackError(f"msgpack decode error: {error}") from None
     created, modified = fields.pop("CreateIndex", 0), fields.pop("ModifyIndex", 0)
     name = fields.get("Name") or FIXED_NAMES.get(kind, "")
     if not isinstance(name, str) or not (type(created) is type(modified) is int):

@@ -218,10 +218,10 @@ class Row:
 
     __slots__ = ("_json", "_plain", "record")
 
-    def __init__(self, record: Any) -> None:
+    def __init__(self, record: Any, plain: dict[str, Any] | None = None) -> None:
         self.record = record
         self._json: bytes | None = None
-        self._plain: dict[str, Any] | None = None
+        self._plain = plain
 
     def json(self, encode: Any) -> bytes:
         """Return the row's JSON, made by ``encode(record)`` the first time."""

@@ -561,7 +561,7 @@ def test_every_answer_is_the_same_over_the_wire(monkeypatch: pytest.MonkeyPatch)
     assert statuses.count(200) > 150
     assert {400, 404, 409, 500} <= set(statuses)
     assert set(METHODS) - callers[0].called == {
-        # Not reached by HTTP requests of the shared state.
+        # These speak of the cluster, not of what it holds.
         "Internal.EventFire",
         "Internal.KeyringOperation",
         "Operator.AutopilotGetConfiguration",

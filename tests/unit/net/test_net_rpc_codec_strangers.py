@@ -17,6 +17,7 @@ from pyconsul.types import (
     records,
 )
 from pyconsul.types.errors import BadRequestError
+from pyconsul.types.gomsgpack import pack
 from pyconsul.types.messages import Reply, Row
 
 DATA = Path(__file__).parents[2] / "data" / "rpc" / "rpc.json"
@@ -105,7 +106,7 @@ def test_wrong_types_are_refused_and_never_crash(name: str):
 @pytest.mark.parametrize(
     ("name", "plain", "field"),
     [
-        ("KVS.Apply", {"DirEnt": {"Flags": -1}}, "KVSRequest.DirEnt: DirEntry.Flags"),
+        ("KVS.Apply", {"DirEnt": {"Flags": -1}}, "DirEntry.Flags: -1 for uint"),
         ("KVS.Get", {"MinQueryIndex": 1.5}, "KeyRequest.MinQueryIndex: float for uint"),
         ("KVS.Get", {"Key": 5}, "KeyRequest.Key: int for str"),
         ("KVS.Get", [], "KeyRequest: list for map"),
@@ -142,3 +143,38 @@ def test_a_row_is_made_plain_once_for_all_callers():
     args = method.kind()
     one = method.reply_to_plain(Reply([row], 1), args)["Nodes"][0]
     assert method.reply_to_plain(Reply([row], 2), args)["Nodes"][0] is one
+
+
+def test_junk_inside_the_raws_of_config_entries_is_refused():
+    method = METHODS["ConfigEntry.Apply"]
+    body = {"Entry": {"Kind": "service-defaults", "Name": "a"}, "Op": "upsert"}
+    whole = pack("service-defaults") + pack(body)
+    assert method.args_from_plain(whole).entry.name == "a"
+    refused = 0
+    for path in paths(body):
+        for nasty in NASTY:
+            raw = pack("service-defaults") + pack(with_at(body, path, nasty))
+            try:
+                method.args_from_plain(raw)
+            except BadRequestError:
+                refused += 1
+    assert refused > 50
+    for end in range(len(whole)):
+        with pytest.raises(BadRequestError):
+            method.args_from_plain(whole[:end])
+    listing = METHODS["ConfigEntry.List"]
+    args = listing.kind()
+    for nasty in NASTY:
+        for raw in (
+            pack(nasty),
+            pack(1) + pack("mesh") + pack(nasty),
+            pack(1) + pack(nasty) + pack({"Entries": [{}]}),
+            pack(1) + pack("mesh") + pack({"Entries": nasty}),
+            pack(1) + pack("mesh") + pack({"Entries": [{"a": nasty, 1: nasty}]}),
+            pack(1) + pack("mesh") + pack({"Entries": [{}], "Index": nasty}),
+        ):
+            try:
+                listing.reply_from_plain(raw, args)
+            except BadRequestError:
+                refused += 1
+    assert refused > 100

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from pyconsul.net.rpc_codec import METHODS, is_read
+from pyconsul.net.rpc_values import RowMemo, healthy_from_plain
 from pyconsul.types import (
     config_entries,
     messages,
@@ -240,3 +241,35 @@ def test_methods_that_may_be_repeated():
     assert changes == {n for n in METHODS if any(v in n for v in verbs)} | {
         "Catalog.Deregister"
     }
+
+
+def test_an_unchanged_instance_is_the_same_row_on_the_client():
+    method = METHODS["Health.ServiceNodes"]
+
+    def read(status: str, node: str = "n") -> Row:
+        found = records.CheckServiceNode(
+            node=records.Node(node=node),
+            service=records.NodeService(id="memo", service="memo"),
+            checks=[records.HealthCheck(status=status)],
+        )
+        return crossed("Health.ServiceNodes", Reply([Row(found)], 1)).value[0]
+
+    first = read("passing")
+    assert read("passing") is first
+    changed = read("critical")
+    assert changed.record.checks[0].status == "critical"
+    assert first.record.checks[0].status == "passing"
+    assert read("passing", "other").record.node.node == "other"
+    # A relaying server hands on what it was given.
+    plain = method.reply_to_plain(Reply([changed], 1), method.kind())
+    assert method.reply_from_plain(plain, method.kind()).value[0] is changed
+
+
+def test_rows_read_before_are_limited():
+    memo = RowMemo(healthy_from_plain, lambda plain: plain["Service"]["ID"], limit=4)
+    for at in range(50):
+        plain = {"Node": {"Node": "n"}, "Service": {"ID": str(at)}, "Checks": None}
+        assert memo.row(plain) is memo.row(dict(plain))
+    odd = {"Service": {"ID": []}}
+    with pytest.raises(BadRequestError, match=r"NodeService\.ID"):
+        memo.row(odd)
