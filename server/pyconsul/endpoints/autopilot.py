@@ -268,7 +268,10 @@ class Autopilot:
         own = peer.id == self._server.options.node_id
         stats = mine if own else self._stats.get(peer.id)
         status = Status.NONE if member is None else member.status
-        healthy = rules.is_healthy(self.config, status, stats, mine)
+        heartbeat_ns = int(self._server.options.heartbeat_s * 1e9)
+        healthy = rules.is_healthy(
+            self.config, status, stats, mine, heartbeat_ns=heartbeat_ns
+        )
         since = now_ns
         if before is not None and before.healthy == healthy:
             since = before.stable_since

@@ -25,13 +25,23 @@ def contact_ns(text: str) -> int:
 
 
 def is_healthy(
-    config: AutopilotConfig, status: Status, stats: RaftStats | None, leader: RaftStats
+    config: AutopilotConfig,
+    status: Status,
+    stats: RaftStats | None,
+    leader: RaftStats,
+    *,
+    heartbeat_ns: int = 0,
 ) -> bool:
-    """Say whether a server that answered ``stats`` keeps up with the leader."""
+    """Say whether a server that answered ``stats`` keeps up with the leader.
+
+    A leader with nothing to say is heard once in ``heartbeat_ns``: only what
+    is later than that counts as silence.
+    """
+    silence_ns = config.last_contact_threshold + heartbeat_ns
     if status != Status.ALIVE or stats is None:
         return False
     return (
-        0 <= contact_ns(stats.last_contact) <= config.last_contact_threshold
+        0 <= contact_ns(stats.last_contact) <= silence_ns
         and stats.last_term == leader.last_term
         and stats.last_index + config.max_trailing_logs >= leader.last_index
     )

@@ -11,14 +11,9 @@ from pyconsul.endpoints.futures import then
 from pyconsul.raft.messages import VOTER, Peer
 from pyconsul.state import commands
 from pyconsul.state.watch import Read
-from pyconsul.types.autopilot import AutopilotState, ServerState
 from pyconsul.types.errors import ConsulError, PermissionDeniedError
 from pyconsul.types.messages import DCSpecificRequest, EmptyRequest, Reply
-from pyconsul.types.operations import (
-    AutopilotSetConfigRequest,
-    RaftRemovePeerRequest,
-    ServerHealth,
-)
+from pyconsul.types.operations import AutopilotSetConfigRequest, RaftRemovePeerRequest
 from pyconsul.types.ui import RaftConfiguration, RaftServer
 
 if TYPE_CHECKING:
@@ -106,36 +101,6 @@ def server_health(server: Server, args: DCSpecificRequest, who: Authorizer) -> R
     return Read(server.cluster.autopilot.health(), 1, ())
 
 
-def autopilot_state(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
-    """``Operator.AutopilotState``: an ``AutopilotState``; never blocks."""
-    _check(who)
-    health = server.cluster.autopilot.health()
-    members = server.cluster.autopilot.servers()
-    replicas = frozenset(m.id for m in members.values() if m.read_replica)
-    found = health.servers
-    value = AutopilotState(
-        healthy=health.healthy,
-        failure_tolerance=health.failure_tolerance,
-        leader=next((one.id for one in found if one.leader), ""),
-        voters=[one.id for one in found if one.voter],
-        read_replicas=[one.id for one in found if one.id in replicas],
-        servers=[_server_state(server, one, one.id in replicas) for one in found],
-    )
-    return Read(value, 1, ())
-
-
-def _server_state(server: Server, health: ServerHealth, replica: bool) -> ServerState:
-    status = "voter" if health.voter else "non-voter"
-    node = server.state.get_node(health.name)
-    return ServerState(
-        health=health,
-        status="leader" if health.leader else status,
-        node_type="read-replica" if replica else "voter",
-        read_replica=replica,
-        meta=node.meta if node is not None else None,
-    )
-
-
 def _check(who: Authorizer) -> None:
     if not who.allows_all:
         raise PermissionDeniedError
@@ -143,7 +108,6 @@ def _check(who: Authorizer) -> None:
 
 READS: dict[str, ReadHandler] = {
     "Operator.AutopilotGetConfiguration": autopilot_config,
-    "Operator.AutopilotState": autopilot_state,
     "Operator.RaftGetConfiguration": raft_configuration,
     "Operator.ServerHealth": server_health,
 }

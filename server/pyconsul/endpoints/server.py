@@ -148,6 +148,8 @@ class ServerOptions:
     max_query_time_s: float = 600.0
     coordinate_period_s: float = 5.0
     rpc_hold_timeout_s: float = RPC_HOLD_TIMEOUT_S
+    heartbeat_s: float = 0.15
+    """How often an idle leader is heard: no follower hears it sooner."""
     autopilot: AutopilotConfig = DEFAULT_AUTOPILOT
     """What the first leader writes; the stored settings rule from then on."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,10 +28,14 @@ from pyconsul.http.encoding import (
 )
 from pyconsul.http.params import read, read_options, write_options
 from pyconsul.http.routing import TEXT, Answer, Request, Response, Routes, then
-from pyconsul.types.autopilot import AutopilotState, ServerState
 from pyconsul.types.durations import SECOND, format_duration
 from pyconsul.types.errors import BadRequestError
-from pyconsul.types.messages import DCSpecificRequest, EmptyRequest, Reply
+from pyconsul.types.messages import (
+    DCSpecificRequest,
+    EmptyRequest,
+    Reply,
+    ServiceSpecificRequest,
+)
 from pyconsul.types.operations import (
     AutopilotConfig,
     AutopilotHealth,
@@ -38,6 +43,7 @@ from pyconsul.types.operations import (
     RaftRemovePeerRequest,
     ServerHealth,
 )
+from pyconsul.types.records import ServiceInstance
 
 _MAX_INDEX = (1 << 64) - 1
 _UNHEALTHY = 429
@@ -225,33 +231,57 @@ def time_text(ns: int) -> str:
 
 
 def autopilot_state(request: Request) -> Answer:
-    """Return all that autopilot knows of the servers, by id."""
+    """Return all that is known of the servers, by id.
 
-    def view(request: Request, reply: Reply, headers: bytes) -> Response:
-        return json_response(request, state_view(reply.value))
+    What autopilot does not know itself (meta, read replicas) the catalog does.
+    """
+    options = _options(request)
+    call = request.face.caller.call
+    health = call("Operator.ServerHealth", DCSpecificRequest(**options))
+    args = ServiceSpecificRequest(service_name="consul", **options)
+    instances = call("Catalog.ServiceNodes", args)
 
-    args = DCSpecificRequest(**_options(request))
-    return read(request, "Operator.AutopilotState", args, view)
+    async def both() -> Response:
+        found = health if isinstance(health, Reply) else await health
+        rows = instances if isinstance(instances, Reply) else await instances
+        servers = [row.record for row in rows.value]
+        return json_response(request, state_view(found.value, servers))
+
+    return asyncio.get_running_loop().create_task(both())
 
 
-def state_view(state: AutopilotState) -> dict[str, Any]:
-    """Return the state; empty lists of read replicas are left out."""
+def state_view(
+    health: AutopilotHealth, instances: list[ServiceInstance]
+) -> dict[str, Any]:
+    """Return the state; an empty list of read replicas is left out."""
+    by_id = {one.node.id: one for one in instances}
+    replicas = [one.id for one in health.servers if _is_replica(by_id.get(one.id))]
     view: dict[str, Any] = {
-        "Healthy": state.healthy,
-        "FailureTolerance": state.failure_tolerance,
+        "Healthy": health.healthy,
+        "FailureTolerance": health.failure_tolerance,
         # Without redundancy zones nobody stands by.
-        "OptimisticFailureTolerance": state.failure_tolerance,
-        "Servers": {one.health.id: _server_view(one) for one in state.servers},
-        "Leader": state.leader,
-        "Voters": state.voters,
+        "OptimisticFailureTolerance": health.failure_tolerance,
+        "Servers": {
+            one.id: _server_view(one, by_id.get(one.id)) for one in health.servers
+        },
+        "Leader": next((one.id for one in health.servers if one.leader), ""),
+        "Voters": [one.id for one in health.servers if one.voter],
     }
-    if state.read_replicas:
-        view["ReadReplicas"] = state.read_replicas
+    if replicas:
+        view["ReadReplicas"] = replicas
     return view
 
 
-def _server_view(server: ServerState) -> dict[str, Any]:
-    health = server.health
+def _is_replica(instance: ServiceInstance | None) -> bool:
+    meta = (instance.service.meta if instance else None) or {}
+    return "true" in (meta.get("read_replica"), meta.get("non_voter"))
+
+
+def _server_view(
+    health: ServerHealth, instance: ServiceInstance | None
+) -> dict[str, Any]:
+    replica = _is_replica(instance)
+    votes = "voter" if health.voter else "non-voter"
     return {
         "ID": health.id,
         "Name": health.name,
@@ -263,8 +293,8 @@ def _server_view(server: ServerState) -> dict[str, Any]:
         "LastIndex": health.last_index,
         "Healthy": health.healthy,
         "StableSince": time_text(health.stable_since),
-        "ReadReplica": server.read_replica,
-        "Status": server.status,
-        "Meta": sorted_map(server.meta),
-        "NodeType": server.node_type,
+        "ReadReplica": replica,
+        "Status": "leader" if health.leader else votes,
+        "Meta": sorted_map(instance.node.meta if instance else None),
+        "NodeType": "read-replica" if replica else "voter",
     }
