@@ -32,36 +32,37 @@ class VirtualPool:
 
     def add(
         self,
-        name: str,
+        label: str,
         *,
+        name: str = "",
         settings: Settings = CONSUL,
         tags: Mapping[str, str] | None = None,
         snapshot: SnapshotState | None = None,
         host: str = "",
         **options: Any,
     ) -> Serf:
-        """Start a node; a name used before is started anew."""
+        """Start a node; a label (and name) used before is started anew."""
         host = host or f"10.0.0.{len(self.nodes) + 1}"
-        if name in self.nodes:
-            host = self.nodes[name].address[0]
-        self.cut.discard(name)
+        if label in self.nodes:
+            host = self.nodes[label].address[0]
+        self.cut.discard(label)
         serf = Serf(
-            name,
+            name or label,
             host,
             8301,
             settings=settings,
             memberlist_settings=LAN,
             keyring=options.pop("keyring", Keyring()),
             tags=tags or {},
-            rng=random.Random(f"{self.seed} {name}"),
+            rng=random.Random(f"{self.seed} {label}"),
             now=self.now,
             snapshot=snapshot,
             **options,
         )
-        self.nodes[name] = serf
-        self.events[name] = []
-        self._by_address[serf.address] = name
-        self._collect(name)
+        self.nodes[label] = serf
+        self.events[label] = []
+        self._by_address[serf.address] = label
+        self._collect(label)
         return serf
 
     def join(self, name: str, other: str, **options: Any) -> None:
