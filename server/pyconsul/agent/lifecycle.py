@@ -166,9 +166,9 @@ class Lifecycle:
             await self._server_side.start(self._closing)
             self._driver_started(self._server_side.driver, agent)
         elif self._client_side is not None:
-            await self._client_side.start(self._closing)
             self._client_side.on_server.append(agent.sync.server_up)
             await pools.start()
+            await self._client_side.start(self._closing)
         await pools.first_joins()
         await self._start_dns(caller)
         await self._start_http(caller, agent)
