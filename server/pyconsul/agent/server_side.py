@@ -131,7 +131,7 @@ class ServerSide:
         closing.push_async_callback(self.driver.stop)
         closing.callback(self.server.stop)
         closing.callback(self._bootstrap.stop)
-        self._bootstrap.on_members()
+        self._bootstrap.start()
 
     def on_members(self, event: MemberEvent) -> None:
         """Members of the LAN pool changed."""

@@ -104,8 +104,8 @@ class Bootable(Protocol):
 class Bootstrap:
     """Runs until the server belongs to a cluster; one task at most.
 
-    ``on_members`` is called at start and whenever members change. ``expect``
-    is 0 once there is nothing more to do.
+    ``start`` once the log can be written to, ``on_members`` whenever members
+    change, earlier too. ``expect`` is 0 once there is nothing more to do.
     """
 
     def __init__(
@@ -127,10 +127,18 @@ class Bootstrap:
         self.expect = expect
         self._on_done = on_done
         self._task: asyncio.Task[None] | None = None
+        self._started = False
+
+    def start(self) -> None:
+        """The log is open now: look whether enough members are there."""
+        self._started = True
+        self.on_members()
 
     def on_members(self) -> None:
         """Members may have become enough."""
-        if not self.expect or (self._task is not None and not self._task.done()):
+        if not self._started or not self.expect:
+            return
+        if self._task is not None and not self._task.done():
             return
         if self._log.has_state:
             self._disable("Raft data found, disabling bootstrap mode")
@@ -180,6 +188,7 @@ class Bootstrap:
                 await started
         except ConsulError as error:
             _log.error('Failed to bootstrap cluster: error="%s"', error)
+            return
         self.expect = 0
         self._on_done()
 

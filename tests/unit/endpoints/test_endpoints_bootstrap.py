@@ -78,6 +78,7 @@ def test_it_starts_when_the_last_has_come() -> None:
         pool = FakePool(three(1), three(2))
         starter = bootstrap(log, pool, remote)
         starter.on_members()
+        starter.start()
         await settle()
         assert log.started == []
         pool.known["n3"] = three(3)
@@ -102,7 +103,7 @@ def test_a_cluster_that_exists_is_waited_for() -> None:
         pool = FakePool(*(three(n) for n in (1, 2, 3)))
         remote.peers = {"10.0.0.2:8300": ["10.0.0.2:8300"], "10.0.0.3:8300": []}
         starter = bootstrap(log, pool, remote)
-        starter.on_members()
+        starter.start()
         await settle()
         assert log.started == []
         assert starter.expect == 0
@@ -116,7 +117,7 @@ def test_servers_that_do_not_answer_are_asked_again() -> None:
         pool = FakePool(*(three(n) for n in (1, 2, 3)))
         remote.peers["10.0.0.3:8300"] = []
         starter = bootstrap(log, pool, remote)
-        starter.on_members()
+        starter.start()
         await asyncio.sleep(2.5)
         assert log.started == []
         remote.peers["10.0.0.2:8300"] = []
@@ -131,7 +132,7 @@ def test_after_six_tries_the_next_event_begins_anew() -> None:
         log, remote = FakeLog(), FakeRemote()
         pool = FakePool(*(three(n) for n in (1, 2, 3)))
         starter = bootstrap(log, pool, remote)
-        starter.on_members()
+        starter.start()
         await asyncio.sleep(100)
         assert len(remote.asked) == 6
         assert starter.expect == 3
@@ -148,7 +149,7 @@ def test_a_leader_that_took_us_in_ends_it() -> None:
         log, remote = FakeLog(), FakeRemote()
         pool = FakePool(*(three(n) for n in (1, 2, 3)))
         starter = bootstrap(log, pool, remote)
-        starter.on_members()
+        starter.start()
         await asyncio.sleep(1.5)
         log.has_state = True
         remote.peers = {"10.0.0.2:8300": [], "10.0.0.3:8300": []}
