@@ -10,16 +10,10 @@ transfer, non-voters, single-server membership change.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from enum import Enum
-
-from pyconsul.raft.codec import decode_configuration, encode_configuration
-from pyconsul.raft.log import RaftLog
+from pyconsul.raft.codec import encode_configuration
+from pyconsul.raft.following import Following
 from pyconsul.raft.messages import (
-    COMMAND,
     CONFIGURATION,
-    NOOP,
     AppendRequest,
     AppendResponse,
     Configuration,
@@ -30,105 +24,24 @@ from pyconsul.raft.messages import (
     HeartbeatResponse,
     Message,
     NotLeaderError,
-    ReadState,
     Ready,
-    Settings,
     SnapshotMeta,
     SnapshotRequest,
     TimeoutNow,
-    TimeoutNowResponse,
     VoteRequest,
     VoteResponse,
 )
-from pyconsul.raft.quorum import tally
-from pyconsul.raft.replication import Leadership
+from pyconsul.raft.node import Role
 
 
-class Role(Enum):
-    """What a server is in its term; the value is Consul's spelling."""
-
-    FOLLOWER = "Follower"
-    PRE_CANDIDATE = "PreCandidate"
-    CANDIDATE = "Candidate"
-    LEADER = "Leader"
-
-
-class Raft:
+class Raft(Following):
     """One server of a Raft cluster.
 
     ``configurations`` are the membership entries known from the snapshot and
     the log, oldest first; each holds from the moment it is appended.
     """
 
-    def __init__(
-        self,
-        server_id: str,
-        log: RaftLog,
-        *,
-        hard_state: HardState | None = None,
-        configurations: Sequence[tuple[int, Configuration]] = (),
-        snapshot: SnapshotMeta | None = None,
-        settings: Settings | None = None,
-        rng: random.Random,
-        now: float,
-    ) -> None:
-        state = hard_state or HardState()
-        self.id = server_id
-        self.log = log
-        self.settings = settings or Settings()
-        self.term = state.term
-        self.vote = state.vote
-        self.role = Role.FOLLOWER
-        self.leader_id = ""
-        self.leadership: Leadership | None = None
-        self.snapshot = snapshot
-        self.last_leader_contact: float | None = None
-        self._configurations = list(configurations) or [(0, Configuration())]
-        self._rng = rng
-        self._now = now
-        self._votes: dict[str, bool] = {}
-        self._handed_state = state
-        self._durable_term = state.term
-        self._restore: SnapshotRequest | None = None
-        self._messages: list[Message] = []
-        self._after_persist: list[Message] = []
-        self._reads: list[ReadState] = []
-        self._election_due = 0.0
-        # A voter that crashed may have promised a leader its lease.
-        self._promised_until = now + self.settings.lease_timeout if state.term else now
-        self._reset_election_timer()
-
     # --- what the shell may ask -------------------------------------------
-
-    @property
-    def configuration(self) -> Configuration:
-        """The latest membership, committed or not."""
-        return self._configurations[-1][1]
-
-    @property
-    def configuration_index(self) -> int:
-        """Where the latest membership stands in the log."""
-        return self._configurations[-1][0]
-
-    def applied_configuration(self) -> tuple[int, Configuration]:
-        """Return the membership as of the last applied entry."""
-        found = self._configurations[0]
-        for index, configuration in self._configurations:
-            if index <= self.log.applied:
-                found = (index, configuration)
-        return found
-
-    def is_voter(self) -> bool:
-        """Tell whether this server may stand for election.
-
-        One that an uncommitted change demotes or removes still may: the others
-        can lack that very entry and then elect nobody else (thesis 4.2.2).
-        """
-        if self.id in self.configuration.voters():
-            return True
-        return self.configuration_index > self.log.committed and any(
-            self.id in held.voters() for _, held in self._configurations
-        )
 
     def caught_up(self) -> bool:
         """Tell whether a leader has applied everything of earlier terms."""
@@ -178,22 +91,6 @@ class Raft:
         elif self._now >= lead.heartbeat_due:
             self._messages.extend(lead.begin_round(self._now))
             self._reads.extend(lead.confirmed_reads())
-
-    def propose(self, data: bytes, type: int = COMMAND) -> int:
-        """Append one entry; return its index. Raises ``NotLeaderError``."""
-        return self.propose_many((data,), type)
-
-    def propose_many(self, batch: Sequence[bytes], type: int = COMMAND) -> int:
-        """Append entries in order; return the index of the first."""
-        lead = self.leadership
-        if lead is None or lead.transfer_target:
-            raise NotLeaderError
-        term = self.term
-        first = self.log.last_index + 1
-        self.log.append(
-            [Entry(index, term, type, data) for index, data in enumerate(batch, first)]
-        )
-        return first
 
     def change_configuration(self, new: Configuration) -> int:
         """Propose a membership that differs in one server; return its index.
@@ -421,256 +318,7 @@ class Raft:
             progress.begin_probe()
             progress.probe_sent = True
 
-    # --- elections --------------------------------------------------------------
-
-    def _campaign(self, *, pre: bool, transfer: bool = False) -> None:
-        self._reset_election_timer()
-        self.leader_id = ""
-        self._votes = {}
-        if pre:
-            self.role = Role.PRE_CANDIDATE
-            term = self.term + 1
-        else:
-            self.role = Role.CANDIDATE
-            self.term += 1
-            self.vote = self.id
-            term = self.term
-        for voter in sorted(self.configuration.voters() - {self.id}):
-            # A request must not leave before the own vote is durable: a crash
-            # in between could make this server lead the same term twice.
-            self._after_persist.append(
-                VoteRequest(
-                    sender=self.id,
-                    target=voter,
-                    term=term,
-                    last_index=self.log.last_index,
-                    last_term=self.log.last_term,
-                    pre=pre,
-                    transfer=transfer,
-                )
-            )
-        if pre:
-            self._count_vote(self.id, granted=True)
-
-    def _count_vote(self, voter: str, *, granted: bool) -> None:
-        self._votes.setdefault(voter, granted)
-        verdict = tally(self.configuration.voters(), self._votes)
-        if verdict == "lost":
-            self._become_follower(self.term, "")
-        elif verdict == "won" and self.role is Role.PRE_CANDIDATE:
-            self._campaign(pre=False)
-        elif verdict == "won" and self.role is Role.CANDIDATE:
-            self._become_leader()
-
-    def _become_leader(self) -> None:
-        self.role = Role.LEADER
-        self.leader_id = self.id
-        lead = Leadership(self.id, self.term, self.log, self.settings, self._now)
-        lead.adopt(self.configuration, self._now)
-        self.leadership = lead
-        self.propose(b"", NOOP)
-        self._messages.extend(lead.begin_round(self._now))
-
-    def _become_follower(self, term: int, leader: str) -> None:
-        if term > self.term:
-            self.term = term
-            self.vote = ""
-        if self.role is not Role.FOLLOWER or self.leadership is not None:
-            self._reset_election_timer()
-        self.role = Role.FOLLOWER
-        self.leader_id = leader
-        self.leadership = None
-
-    def _reset_election_timer(self) -> None:
-        timeout = self.settings.election_timeout
-        self._election_due = self._now + timeout * (1 + self._rng.random())
-
-    def _leader_is_fresh(self) -> bool:
-        if self.role is Role.LEADER or self._now < self._promised_until:
-            return True
-        contact = self.last_leader_contact
-        return (
-            self.leader_id != ""
-            and contact is not None
-            and self._now - contact < self.settings.election_timeout
-        )
-
-    def _on_vote_request(self, message: VoteRequest) -> None:
-        log = self.log
-        free = self.vote in ("", message.sender) and self.leader_id == ""
-        may_vote = free or (message.pre and message.term > self.term)
-        up_to_date = (message.last_term, message.last_index) >= (
-            log.last_term,
-            log.last_index,
-        )
-        granted = may_vote and up_to_date
-        if granted and not message.pre:
-            self.vote = message.sender
-            self._reset_election_timer()
-        self._after_persist.append(
-            VoteResponse(
-                sender=self.id,
-                target=message.sender,
-                term=message.term if granted else self.term,
-                tag=message.tag,
-                granted=granted,
-                pre=message.pre,
-            )
-        )
-
-    def _refuse_vote(self, message: VoteRequest) -> None:
-        self._after_persist.append(
-            VoteResponse(
-                sender=self.id,
-                target=message.sender,
-                term=self.term,
-                tag=message.tag,
-                granted=False,
-                pre=message.pre,
-            )
-        )
-
-    def _on_timeout_now(self, message: TimeoutNow) -> None:
-        # The wire carries no term here: the sender must be who leads now.
-        trusted = not message.sender or self.leader_id in ("", message.sender)
-        if trusted and self.is_voter() and self.role is not Role.LEADER:
-            self._campaign(pre=False, transfer=True)
-        self._messages.append(
-            TimeoutNowResponse(
-                sender=self.id,
-                target=message.sender,
-                term=self.term,
-                tag=message.tag,
-            )
-        )
-
-    def _on_vote_response(self, message: VoteResponse) -> None:
-        if message.pre and self.role is Role.PRE_CANDIDATE:
-            if not message.granted or message.term == self.term + 1:
-                self._count_vote(message.sender, granted=message.granted)
-        elif (
-            not message.pre
-            and self.role is Role.CANDIDATE
-            and message.term == self.term
-        ):
-            self._count_vote(message.sender, granted=message.granted)
-
-    # --- following ----------------------------------------------------------------
-
-    def _answer_old_term(self, message: Message) -> None:
-        if isinstance(message, VoteRequest):
-            self._refuse_vote(message)
-        elif isinstance(message, (AppendRequest, HeartbeatRequest, SnapshotRequest)):
-            # Tells a deposed leader, or one cut off while we campaigned, our term.
-            self._refuse(message)
-
-    def _refuse(self, message: Message) -> None:
-        prev = message.prev_index if isinstance(message, AppendRequest) else 0
-        self._after_persist.append(
-            AppendResponse(
-                sender=self.id,
-                target=message.sender,
-                term=self.term,
-                tag=message.tag,
-                success=False,
-                index=prev,
-                hint_index=self.log.last_index,
-            )
-        )
-
-    def _follow(self, message: Message) -> None:
-        self._become_follower(message.term, message.sender)
-        self.last_leader_contact = self._now
-        self._reset_election_timer()
-
-    def _accept(self, message: Message, index: int, commit: int) -> None:
-        self._after_persist.append(
-            AppendResponse(
-                sender=self.id,
-                target=message.sender,
-                term=self.term,
-                tag=message.tag,
-                success=True,
-                index=index,
-                hint_index=self.log.last_index,
-                commit=commit,
-            )
-        )
-
-    def _on_append(self, message: AppendRequest) -> None:
-        log = self.log
-        entries = message.entries
-        last_new = message.prev_index + len(entries)
-        if message.prev_index < log.committed:
-            # What is committed here is the same in every leader's log.
-            entries = entries[log.committed - message.prev_index :]
-        elif log.term(message.prev_index) != message.prev_term:
-            hint_index, _ = log.last_at_most(
-                min(message.prev_index, log.last_index), message.prev_term
-            )
-            self._after_persist.append(
-                AppendResponse(
-                    sender=self.id,
-                    target=message.sender,
-                    term=self.term,
-                    tag=message.tag,
-                    success=False,
-                    index=message.prev_index,
-                    hint_index=hint_index,
-                )
-            )
-            return
-        fresh = entries[log.conflict(entries) :]
-        if fresh:
-            if fresh[0].index <= log.last_index:
-                log.truncate_from(fresh[0].index)
-                while self._configurations[-1][0] >= fresh[0].index:
-                    self._configurations.pop()
-            log.append(fresh)
-            for entry in fresh:
-                if entry.type == CONFIGURATION:
-                    self._adopt(entry.index, decode_configuration(entry.data))
-        commit = min(message.commit, last_new)
-        log.committed = max(log.committed, commit)
-        self._accept(message, last_new, commit)
-
-    def _on_heartbeat(self, message: HeartbeatRequest) -> None:
-        answer = HeartbeatResponse(
-            sender=self.id,
-            target=message.sender,
-            term=self.term,
-            tag=message.tag,
-            round=message.round,
-        )
-        # The answer promises the term only, not the entries being written.
-        if self._durable_term == self.term:
-            self._messages.append(answer)
-        else:
-            self._after_persist.append(answer)
-
-    def _on_snapshot(self, message: SnapshotRequest) -> None:
-        meta = message.meta
-        log = self.log
-        if meta.index > log.committed:
-            if log.term(meta.index) == meta.term:
-                log.committed = meta.index
-            else:
-                log.restore(meta.index, meta.term)
-                self._configurations = [(meta.configuration_index, meta.configuration)]
-                self.snapshot = meta
-                self._restore = message
-        self._accept(message, meta.index, 0)
-
-    def wants_snapshot(self, message: SnapshotRequest) -> bool:
-        """Tell whether the snapshot of this request is the next to install."""
-        return self._restore is message
-
     # --- leading --------------------------------------------------------------------
-
-    def _adopt(self, index: int, configuration: Configuration) -> None:
-        self._configurations.append((index, configuration))
-        if self.leadership is not None:
-            self.leadership.adopt(configuration, self._now)
 
     def _on_answer(self, message: Message) -> None:
         lead = self.leadership
