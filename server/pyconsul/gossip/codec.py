@@ -89,7 +89,6 @@ def pack_host(host: str) -> bytes:
     return pack_raw(ipaddress.ip_address(host.partition("%")[0]).packed)
 
 
-@lru_cache(maxsize=8192)
 def host_of(packed: bytes) -> str:
     """Return the text of an IP address; ``""`` for none."""
     if not packed:
@@ -103,8 +102,21 @@ def host_of(packed: bytes) -> str:
     return str(address)
 
 
+@lru_cache(maxsize=8192)
+def _host_in(raw: bytes) -> str:
+    return host_of(_open_raw(raw))
+
+
+@lru_cache(maxsize=256)
+def _versions_in(raw: bytes) -> bytes:
+    return _open_raw(raw)[:_VERSION_BYTES].ljust(_VERSION_BYTES, b"\0")
+
+
 def _bytes_of(raw: msgspec.Raw) -> bytes:
-    data = bytes(raw)
+    return _open_raw(bytes(raw))
+
+
+def _open_raw(data: bytes) -> bytes:
     first = data[0]
     if 0xA0 <= first <= 0xBF:
         return data[1:]
@@ -219,7 +231,7 @@ def encode_ping(ping: Ping) -> bytes:
 def decode_ping(body: _Buffer) -> Ping:
     """Decode a ping."""
     wire = _decoded(_decode_ping, body)
-    host = host_of(_bytes_of(wire.source_addr))
+    host = _host_in(bytes(wire.source_addr))
     return Ping(wire.seq_no, wire.node, host, wire.source_port, wire.source_node)
 
 
@@ -253,11 +265,11 @@ def decode_indirect_ping(body: _Buffer) -> IndirectPing:
     wire = _decoded(_decode_indirect, body)
     return IndirectPing(
         wire.seq_no,
-        host_of(_bytes_of(wire.target)),
+        _host_in(bytes(wire.target)),
         wire.port,
         wire.node,
         wire.nack,
-        host_of(_bytes_of(wire.source_addr)),
+        _host_in(bytes(wire.source_addr)),
         wire.source_port,
         wire.source_node,
     )
@@ -342,21 +354,21 @@ def encode_alive(alive: Alive) -> bytes:
     )
 
 
-def decode_alive(body: _Buffer) -> Alive:
-    """Decode an alive message; versions come out as six bytes."""
+@lru_cache(maxsize=4096)
+def decode_alive(body: bytes) -> Alive:
+    """Decode an alive message; versions come out as six bytes.
+
+    Remembers results: an epidemic brings the same bytes many times.
+    """
     wire = _decoded(_decode_alive, body)
     return Alive(
         wire.incarnation,
         wire.node,
-        host_of(_bytes_of(wire.addr)),
+        _host_in(bytes(wire.addr)),
         wire.port,
         _bytes_of(wire.meta),
-        _versions(wire.vsn),
+        _versions_in(bytes(wire.vsn)),
     )
-
-
-def _versions(raw: msgspec.Raw) -> bytes:
-    return _bytes_of(raw)[:_VERSION_BYTES].ljust(_VERSION_BYTES, b"\0")
 
 
 # Streams.
@@ -435,12 +447,12 @@ def decode_push_pull(body: bytes) -> PushPull:
     nodes = [
         RemoteNode(
             wire.name,
-            host_of(_bytes_of(wire.addr)),
+            _host_in(bytes(wire.addr)),
             wire.port,
             _bytes_of(wire.meta),
             wire.incarnation,
             wire.state,
-            _versions(wire.vsn),
+            _versions_in(bytes(wire.vsn)),
         )
         for wire in _decoded(_decode_nodes, array)
     ]

@@ -207,7 +207,7 @@ class Memberlist:
         if kind == _USER:
             self._delegate.on_message(message[1:])
             return
-        body = memoryview(message)[1:]
+        body = message[1:]
         if kind == _ACK:
             self._prober.on_ack(decode_ack(body), now)
         elif kind == _PING:

@@ -97,7 +97,11 @@ class Merger:
             self._delegate.merge_state(remote.user_state, remote.join)
 
     def _merge_node(self, node: RemoteNode, now: float) -> None:
+        rules = self._rules
         if node.state is NodeState.ALIVE:
+            # Nearly always; the check spares building the message.
+            if rules.is_old_news(node.name, node.incarnation, node.host, node.port):
+                return
             alive = Alive(
                 node.incarnation,
                 node.name,
@@ -106,13 +110,13 @@ class Merger:
                 node.meta,
                 node.versions,
             )
-            self._rules.alive(alive, now)
+            rules.alive(alive, now)
         elif node.state is NodeState.LEFT:
-            self._rules.dead(Dead(node.incarnation, node.name, node.name), now)
+            rules.dead(Dead(node.incarnation, node.name, node.name), now)
         else:
             # Believe nobody dead on hearsay: the node gets time to refute.
             suspect = Suspect(node.incarnation, node.name, self._local.name)
-            self._rules.suspect(suspect, now)
+            rules.suspect(suspect, now)
 
 
 def _node_of(node: RemoteNode) -> Node:

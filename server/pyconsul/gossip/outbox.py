@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyconsul.gossip.keyring import Keyring
+from pyconsul.gossip.keyring import OVERHEAD_BYTES, Keyring
 from pyconsul.gossip.messages import (
     Address,
     Delegate,
@@ -16,8 +16,9 @@ from pyconsul.gossip.packet import (
     COMPOUND_HEADER_BYTES,
     COMPOUND_PART_BYTES,
     COMPOUND_PARTS_MAX,
+    CRC_BYTES,
+    label_header,
     make_compound,
-    overhead_of,
     seal_packet,
 )
 from pyconsul.gossip.queue import BroadcastQueue
@@ -46,6 +47,8 @@ class Outbox:
         self._delegate = delegate
         self._table = table
         self._streams = 0
+        self._limit_plain = settings.udp_buffer_size - COMPOUND_HEADER_BYTES
+        self._limit_plain -= CRC_BYTES + len(label_header(settings.label))
 
     def packet(self, address: Address, message: bytes, *, crc: bool = False) -> None:
         """Send a message or compound as it is."""
@@ -70,12 +73,9 @@ class Outbox:
 
     def broadcasts(self, used: int = 0) -> list[bytes]:
         """Return broadcasts for one packet, ours first, then the delegate's."""
-        limit = (
-            self._settings.udp_buffer_size
-            - COMPOUND_HEADER_BYTES
-            - overhead_of(self._keyring, self._settings)
-            - used
-        )
+        limit = self._limit_plain - used
+        if self._keyring and self._settings.verify_outgoing:
+            limit -= OVERHEAD_BYTES
         taken: list[bytes] = []
         if self.queue:
             count = len(self._table.nodes)

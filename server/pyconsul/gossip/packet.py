@@ -11,7 +11,7 @@ from zlib import crc32
 
 from pyconsul.gossip import lzw
 from pyconsul.gossip.codec import decode_compress, encode_compress
-from pyconsul.gossip.keyring import OVERHEAD_BYTES, Keyring
+from pyconsul.gossip.keyring import Keyring
 from pyconsul.gossip.messages import DecodeError, MessageType, Settings
 
 PACKET_BYTES_MAX = 65536
@@ -78,7 +78,10 @@ def _unwrap(data: bytes, messages: list[bytes], depth: int) -> None:
         raise DecodeError("packet is nested too deeply")
     if kind == _COMPOUND:
         for part in split_compound(data):
-            _unwrap(part, messages, depth - 1)
+            if part and part[0] not in _WRAPPERS:
+                messages.append(part)
+            else:
+                _unwrap(part, messages, depth - 1)
     elif kind == _COMPRESS:
         packed = decode_compress(data[1:])
         _unwrap(lzw.decompress(packed, DECOMPRESSED_BYTES_MAX), messages, depth - 1)
@@ -114,14 +117,6 @@ def make_compound(messages: Sequence[bytes]) -> bytes:
         return messages[0]
     lengths = b"".join([len(message).to_bytes(2, "big") for message in messages])
     return bytes((_COMPOUND, len(messages))) + lengths + b"".join(messages)
-
-
-def overhead_of(keyring: Keyring, settings: Settings) -> int:
-    """Return how many bytes the layers around a message can add."""
-    overhead = CRC_BYTES + len(label_header(settings.label))
-    if keyring and settings.verify_outgoing:
-        overhead += OVERHEAD_BYTES
-    return overhead
 
 
 def compressed(message: bytes) -> bytes:

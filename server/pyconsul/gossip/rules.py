@@ -79,30 +79,37 @@ class StateRules:
         if alive.node == self._local.name:
             self._alive_self(alive)
             return
+        if self.is_old_news(alive.node, alive.incarnation, alive.host, alive.port):
+            return
         versions = alive.versions
         if not 0 < versions[0] <= versions[1] or not alive.host or not alive.node:
             return
-        node = self._table.nodes.get(alive.node)
-        moved = node is not None and node.address != (alive.host, alive.port)
-        reclaims = False
-        if node is not None:
-            reclaims = moved and self._is_reclaimable(node, now)
-            if not reclaims and not moved and alive.incarnation <= node.incarnation:
-                return
         claimed = node_of(alive)
         try:
             self._delegate.check_alive(claimed)
         except MergeRefusedError:
             return
+        node = self._table.nodes.get(alive.node)
         if node is None:
             node = claimed
             node.incarnation, node.state = 0, NodeState.DEAD
             node.changed_at = now
             self._table.add(node)
-        elif moved and not reclaims:
+        elif node.address != claimed.address and not self._is_reclaimable(node, now):
             self._delegate.on_conflict(node, claimed)
             return
         self._accept(node, alive, now)
+
+    def is_old_news(self, name: str, incarnation: int, host: str, port: int) -> bool:
+        """Whether an alive message about another node would change nothing."""
+        node = self._table.nodes.get(name)
+        return (
+            node is not None
+            and incarnation <= node.incarnation
+            and node.port == port
+            and node.host == host
+            and node is not self._local
+        )
 
     def _is_reclaimable(self, node: Node, now: float) -> bool:
         if node.state is NodeState.LEFT:

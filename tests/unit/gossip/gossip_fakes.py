@@ -130,9 +130,9 @@ class Net:
         )
         return self.lists[name]
 
-    def pool(self, count: int, **options: Settings) -> list[Memberlist]:
+    def pool(self, count: int) -> list[Memberlist]:
         """Start nodes ``n0`` ... that all joined ``n0``."""
-        lists = [self.add(f"n{i}", **options) for i in range(count)]
+        lists = [self.add(f"n{i}") for i in range(count)]
         for one in lists[1:]:
             one.join(lists[0].local.address, self.now)
         self.run(3.0)
