@@ -79,6 +79,19 @@ def decode_typed(payload: bytes, kind: Kind, body: type[T]) -> T:
     return _decode_body(payload, body)
 
 
+def encode_push_pull(state: PushPull) -> bytes:
+    """Return the user state of a push/pull; it names every member."""
+    plain = {
+        "EventLTime": state.event_ltime,
+        "Events": [gomsgpack.to_plain(events) for events in state.events] or None,
+        "LTime": state.ltime,
+        "LeftMembers": state.left_members,
+        "QueryLTime": state.query_ltime,
+        "StatusLTimes": state.status_ltimes,
+    }
+    return bytes((Kind.PUSH_PULL,)) + gomsgpack.pack(plain)
+
+
 def decode_push_pull(payload: bytes) -> PushPull:
     """Read the user state of a push/pull. Raises ``MsgpackError``."""
     state = decode_typed(payload, Kind.PUSH_PULL, PushPull)

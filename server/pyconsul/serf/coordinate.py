@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from pyconsul.types import gomsgpack
 from pyconsul.types.coordinates import (
@@ -52,17 +52,13 @@ def decode_ack(payload: bytes) -> Coord | None:
 
 def is_valid(coordinate: Coord) -> bool:
     """Tell whether it has our dimensions and only finite numbers."""
-    numbers: list[Any] = [
-        coordinate.error,
-        coordinate.adjustment,
-        coordinate.height,
-        *coordinate.vec,
-    ]
-    return len(coordinate.vec) == DIMENSIONS and all(map(_is_finite, numbers))
-
-
-def _is_finite(number: Any) -> bool:
-    return isinstance(number, float | int) and math.isfinite(number)
+    return (
+        len(coordinate.vec) == DIMENSIONS
+        and all(map(math.isfinite, coordinate.vec))
+        and math.isfinite(coordinate.error)
+        and math.isfinite(coordinate.adjustment)
+        and math.isfinite(coordinate.height)
+    )
 
 
 class CoordinateClient:

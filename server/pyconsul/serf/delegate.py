@@ -143,7 +143,7 @@ class PoolDelegate:
             events=self.events.recent(),
             query_ltime=self.asking.clock.time,
         )
-        return codec.encode_typed(Kind.PUSH_PULL, state)
+        return codec.encode_push_pull(state)
 
     def merge_state(self, state: bytes, join: bool) -> None:
         """Take the other side's clocks, status times and events (8.3)."""
@@ -155,7 +155,7 @@ class PoolDelegate:
         self._table.clock.witness(remote.ltime - 1)
         self.event_clock.witness(remote.event_ltime - 1)
         self.asking.clock.witness(remote.query_ltime - 1)
-        left = set(remote.left_members)
+        left = dict.fromkeys(remote.left_members)  # in order, each once
         for name in left:
             # One more than the join it ends, in case we missed the intent.
             ltime = remote.status_ltimes.get(name, 0) + 1

@@ -91,7 +91,7 @@ def test_push_pull(vector: dict[str, Any]) -> None:
     ]
     found = [(at.ltime, [event.name for event in at.events]) for at in state.events]
     assert found == expected
-    again = codec.encode_typed(Kind.PUSH_PULL, state)
+    again = codec.encode_push_pull(state)
     assert codec.decode_push_pull(again) == state
 
 
