@@ -32,6 +32,14 @@ HOLD_FRACTION = 16
 REPEATABLE = frozenset(("Session.Renew", "Coordinate.Update"))
 """Not reads, but doing them twice is the same as once."""
 
+GRACE_S = 1.0
+"""How long a write may still be answered by a server that has been replaced."""
+
+LEADERSHIP_LOST = "leadership lost while committing log"
+"""What a server says of a write whose outcome it does not know."""
+
+_RELAYED = "rpc error making call: "
+_BROKEN = ("EOF", "keepalive timeout", "i/o deadline reached")
 _UNACCEPTED = (
     "No cluster leader",
     "Not ready to serve consistent reads",
@@ -141,18 +149,28 @@ class RoutedCall:
     def wait_for(self, attempt: Future[Reply]) -> None:
         """Take the outcome of an attempt."""
         self._attempt = attempt
-        if self.repeats:
-            self._owner.in_flight[self] = None
+        self._owner.in_flight[self] = None
         attempt.add_done_callback(self._on_attempt)
 
-    def again(self) -> None:
-        """Leave whom was asked, and ask anew (reads only)."""
+    def leave(self, error: ConsulError) -> None:
+        """Whom was asked will hardly answer: ask anew, or fail with ``error``.
+
+        What must not be repeated gets a moment for an answer on its way.
+        """
+        if not self.repeats:
+            loop = self.future.get_loop()
+            loop.call_later(GRACE_S, self._expire, self._attempt, error)
+            return
         attempt, self._attempt = self._attempt, None
         self._owner.in_flight.pop(self, None)
         if attempt is not None:
             attempt.cancel()
         self.tries += 1
         self.go()
+
+    def _expire(self, attempt: Future[Reply] | None, error: ConsulError) -> None:
+        if self._attempt is attempt:
+            self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """Give up."""
@@ -198,7 +216,7 @@ class RoutedCall:
             if not done.cancelled():
                 done.exception()
         elif done.cancelled():
-            self._failed(_Broken())
+            self._failed(_Broken("EOF"))
         else:
             error = done.exception()
             if error is None:
@@ -236,7 +254,7 @@ class RoutedCall:
         text = str(error)
         if any(known in text for known in _UNACCEPTED):
             return True
-        return self.repeats and "leadership lost" in text
+        return self.repeats and LEADERSHIP_LOST in text
 
     def _park(self, error: BaseException) -> None:
         """Sleep a little, or until somebody new is there to ask."""
@@ -276,7 +294,7 @@ class RoutedCalls:
         self.parked: dict[RoutedCall, None] = {}
         """Calls that nobody could take so far."""
         self.in_flight: dict[RoutedCall, None] = {}
-        """Repeatable calls that somebody was asked."""
+        """Calls that somebody was asked."""
 
     def start(
         self,
@@ -304,14 +322,14 @@ class RoutedCalls:
             call.wake()
 
     def leave(self, address: str) -> None:
-        """Ask anew what waits for ``address``, which cannot answer any more."""
+        """Wait no more for ``address``, which has gone."""
         for call in [one for one in self.in_flight if one.address == address]:
-            call.again()
+            call.leave(_Broken("EOF"))
 
     def leave_all_but(self, address: str) -> None:
-        """Ask anew what waits for others than ``address``, who leads now."""
+        """Wait no more for others than ``address``, who leads now."""
         for call in [one for one in self.in_flight if one.address != address]:
-            call.again()
+            call.leave(ConsulError(LEADERSHIP_LOST))
 
     def stop(self) -> None:
         """Fail what is parked, and give up what is under way."""
@@ -325,8 +343,10 @@ def _shown(error: BaseException) -> BaseException:
     """Return the error a client sees: connection failures say what broke."""
     sent: bool | None = getattr(error, "sent", None)
     text = str(error)
-    if sent is None or text.startswith("rpc error"):
+    if text.startswith("rpc error"):
         return error
-    if sent:
-        return ConsulError(f"rpc error making call: {text or 'EOF'}")
+    if sent or text in _BROKEN:  # here, or where it was relayed
+        return ConsulError(_RELAYED + text)
+    if sent is None:
+        return error
     return ConsulError(f"rpc error getting client: failed to get conn: {text}")

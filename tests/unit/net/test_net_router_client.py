@@ -194,7 +194,7 @@ async def test_reads_leave_a_server_that_gossip_calls_dead(agent: Agent) -> None
 
 @client
 async def test_without_servers_calls_fail_at_once(agent: Agent) -> None:
-    write = agent.call("KVS.Apply", SET)
+    write, slow = agent.call("KVS.Apply", SET), agent.call("KVS.Apply", SET)
     for name in "abc":
         agent.caller.remove_server(name)
     with pytest.raises(NoServersError, match=r"^No known Consul servers$"):
@@ -203,8 +203,10 @@ async def test_without_servers_calls_fail_at_once(agent: Agent) -> None:
     agent.pool.futures[0].set_exception(NoLeaderError())
     await settle()
     agent.caller.add_server("a", A)
-    agent.pool.futures[1].set_result(Reply(True))
+    agent.pool.futures[2].set_result(Reply(True))
     assert (await write).value is True
+    with pytest.raises(ConsulError, match=r"^rpc error making call: EOF$"):
+        await slow
 
 
 @client
