@@ -230,7 +230,7 @@ def _server_tags(config: AgentConfig) -> ServerTags:
         acls=ACLS_ENABLED if config.acl_enabled else ACLS_DISABLED,
         port=config.ports.server,
         wan_join_port=config.ports.serf_wan,
-        bootstrap=config.bootstrap or config.dev_mode,
+        bootstrap=config.bootstrap,
         expect=config.bootstrap_expect,
         read_replica=bool(config.raw.get("read_replica")),
     )

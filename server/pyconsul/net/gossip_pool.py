@@ -76,6 +76,7 @@ class GossipPool:
         self._udp: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._incoming = 0
         self._carrying_out = False
@@ -210,12 +211,10 @@ class GossipPool:
             self._joins.pop(join_id, None)
         if not error:
             return ""
-        # The core puts a longer form of this prefix in front of its own errors.
-        node = target.node and f"{target.node}/"
-        error = error.removeprefix(
-            f"Failed to join {node}{target.host}:{target.port}: "
-        )
-        return f"Failed to join {target.host}: {error}"
+        host = endpoint(target.host, target.port)
+        # The core has put this in front of its own errors already.
+        error = error.removeprefix(f"Failed to join {host}: ")
+        return f"Failed to join {host}: {error}"
 
     def members(self) -> list[Member]:
         """Return all members, also failed and left ones."""
@@ -387,12 +386,12 @@ class GossipPool:
         due = self._serf.next_deadline()
         if math.isinf(due):
             return
-        timer = self._timer
-        if timer is not None:
-            if timer.when() <= due:
+        if self._timer is not None:
+            if self._timer_due <= due:
                 return
-            timer.cancel()
+            self._timer.cancel()
         self._timer = self._loop.call_at(due, self._tick)
+        self._timer_due = due
 
     def _tick(self) -> None:
         self._timer = None

@@ -142,7 +142,7 @@ def test_failed_joins_say_why() -> None:
                     await a.pool.join([f"127.0.0.1:{port}", "/x"])
                 assert str(failure.value) == (
                     "2 errors occurred:\n"
-                    f"\t* Failed to join 127.0.0.1: dial tcp 127.0.0.1:{port}: "
+                    f"\t* Failed to join 127.0.0.1:{port}: dial tcp 127.0.0.1:{port}: "
                     "connect: connection refused\n"
                     "\t* Failed to resolve /x: empty node name provided\n\n"
                 )
