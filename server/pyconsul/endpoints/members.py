@@ -115,6 +115,8 @@ class MemberReconciler:
         keep = node is not None and _same_node(node, node_id, member.host)
         if keep and self._agrees(member.name, service):
             return
+        if node is not None and node.id.lower() != node_id.lower():
+            self._retire(node)
         _log.info("member joined, marking health alive: member=%s", member.name)
         self._propose(
             commands.encode_register(
@@ -132,6 +134,20 @@ class MemberReconciler:
                 )
             )
         )
+
+    def _retire(self, node: Node) -> None:
+        """Free the name of a node that another member has, with another id.
+
+        A name is reserved for a node as long as that is not critical; a member
+        that was replaced before anybody saw it fail never would be.
+        """
+        for member in self.pool.members():
+            alive = member.status == Status.ALIVE
+            if alive and member.tags.get("id", "").lower() == node.id.lower():
+                return
+        check = self._server.state.get_check(node.node, SERF_CHECK_ID)
+        if node.id and check is not None and check.status != "critical":
+            self._critical(node.node, node.id, node.address)
 
     def _agrees(self, name: str, wanted: NodeService | None) -> bool:
         state = self._server.state
@@ -185,14 +201,17 @@ class MemberReconciler:
         if check is not None and check.status == "critical":
             return
         _log.info("member failed, marking health critical: member=%s", member.name)
+        self._critical(member.name, node_id, member.host)
+
+    def _critical(self, name: str, node_id: str, address: str) -> None:
         self._propose(
             commands.encode_register(
                 RegisterRequest(
                     datacenter=self._server.options.datacenter,
                     id=node_id,
-                    node=member.name,
-                    address=member.host,
-                    check=_check(member.name, "critical", FAILED_OUTPUT),
+                    node=name,
+                    address=address,
+                    check=_check(name, "critical", FAILED_OUTPUT),
                     skip_node_update=True,
                 )
             )

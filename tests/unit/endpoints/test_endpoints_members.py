@@ -218,6 +218,23 @@ def test_a_name_of_a_living_node_is_not_taken_over() -> None:
     run(main)
 
 
+def test_a_member_that_was_replaced_unseen_gives_up_its_name() -> None:
+    async def main() -> None:
+        fleet = Fleet(server(2), server(3))
+        fleet.log.configuration = peers(1, 2, 3)
+        fleet.log.lead(True)
+        await settle()
+        fleet.tell("update", server(3, id=node_id(33)))
+        await settle()
+        node = fleet.state.get_node("n3")
+        assert node is not None
+        assert node.id == node_id(33)
+        assert fleet.status("n3") == "passing"
+        fleet.server.stop()
+
+    run(main)
+
+
 def test_events_and_keys_reach_the_pools() -> None:
     async def main() -> None:
         fleet = Fleet()
