@@ -20,6 +20,7 @@ from pyconsul.gossip.keyring import Keyring
 from pyconsul.gossip.messages import (
     LAN,
     Joined,
+    Node,
     NodeState,
     OpenStream,
     RemoteNode,
@@ -58,7 +59,9 @@ class SimNode:
     packets_sent: int = 0
     packet_bytes: int = 0
     stream_bytes: int = 0
-    incarnations: dict[str, int] = field(default_factory=dict[str, int])
+    incarnations: dict[str, tuple[Node, int]] = field(
+        default_factory=dict[str, tuple[Node, int]]
+    )
 
     @property
     def up(self) -> bool:
@@ -356,15 +359,18 @@ class GossipSim:
             own = node.serf.local_member().status
             assert own is Status.ALIVE, f"{node.name} believes itself {own.name}"
             for name, known in node.serf.memberlist.nodes.items():
-                before = node.incarnations.get(name, 0)
-                assert known.incarnation >= before, f"{node.name} forgot about {name}"
-                node.incarnations[name] = known.incarnation
+                # Long dead ones are dropped, and may come back as new records.
+                record, before = node.incarnations.get(name, (known, 0))
+                went_back = record is known and known.incarnation < before
+                assert not went_back, f"{node.name}: incarnation of {name} fell"
+                node.incarnations[name] = known, known.incarnation
 
     def disagreements(self, *, strict: bool = True) -> list[str]:
         """Return what running nodes still believe wrongly.
 
         Who started later than another went down need not know of it. Unless
-        ``strict``, what is down may be failed or left: a leave meets cut links.
+        ``strict``, what is down may be failed, left or unknown: cut links let
+        a leave be missed, or all of a short life.
         """
         wrong: list[str] = []
         subjects = [node for node in self.nodes if node.serf is not None]
@@ -377,7 +383,7 @@ class GossipSim:
                 elif strict:
                     wanted = {Status.LEFT if subject.has_left else Status.FAILED}
                 else:
-                    wanted = {Status.LEFT, Status.FAILED}
+                    wanted = {Status.LEFT, Status.FAILED, Status.NONE}
                 if not subject.up and node.changed_at >= subject.changed_at:
                     wanted.add(Status.NONE)
                 if status not in wanted:

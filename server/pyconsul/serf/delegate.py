@@ -16,7 +16,7 @@ from pyconsul.serf.broadcasts import BroadcastQueue
 from pyconsul.serf.clock import LamportClock
 from pyconsul.serf.events import EventBuffer
 from pyconsul.serf.host import Host
-from pyconsul.serf.member import Member, UserEvent
+from pyconsul.serf.member import Member, Status, UserEvent
 from pyconsul.serf.members import MemberTable, member_of
 from pyconsul.serf.messages import (
     EventMessage,
@@ -159,9 +159,9 @@ class PoolDelegate:
         for name in left:
             # One more than the join it ends, in case we missed the intent.
             ltime = remote.status_ltimes.get(name, 0) + 1
-            self._table.leave_intent(
-                LeaveIntent(ltime=ltime, node=name), self._host.now
-            )
+            intent = LeaveIntent(ltime=ltime, node=name)
+            if self._table.leave_intent(intent, self._host.now):
+                self._tell_accused(intent)
         for name, ltime in remote.status_ltimes.items():
             if name not in left and self._table.is_news(name, ltime):
                 self._table.join_intent(
@@ -176,6 +176,18 @@ class PoolDelegate:
                         ltime=events.ltime, name=event.name, payload=event.payload
                     )
                 )
+
+    def _tell_accused(self, intent: LeaveIntent) -> None:
+        """Let a live member refute what an old tombstone says of it.
+
+        It may have come back since; without a word of its own it would stay
+        *leaving* here for ever.
+        """
+        member = self._table.get(intent.node)
+        if member is not None and member.status is Status.LEAVING:
+            payload = codec.encode(intent)
+            self._host.send((member.host, member.port), payload)
+            self.intents.add(payload)
 
     def on_join(self, node: gossip.Node) -> None:
         """A node is alive that was not before."""

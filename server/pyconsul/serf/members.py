@@ -157,10 +157,12 @@ class MemberTable:
         if state is None:
             recent = RecentIntent(False, intent.ltime, now)
             return self._keep_recent(intent.node, recent)
-        if intent.ltime <= state.status_ltime:
-            return False
-        if intent.node == self._local_name and self.is_staying:
+        is_accused = intent.node == self._local_name and self.is_staying
+        if is_accused and intent.ltime >= state.status_ltime:
+            # Also at equal times: others may have heard this one first.
             self._on_accused()
+            return False
+        if intent.ltime <= state.status_ltime:
             return False
         status = state.member.status
         if status is Status.ALIVE:
