@@ -102,7 +102,7 @@ class Memberlist:
         self._rng = rng
         self._exchanges: dict[int, _Exchange] = {}  # by stream id
         self.packets_dropped = 0
-        """Packets that did not decode, decrypt, or had the wrong label."""
+        """Packets and messages that did not decode, decrypt, or fit the label."""
         self.merges_refused = 0
         """Push/pulls of others that were not merged."""
 
@@ -197,10 +197,15 @@ class Memberlist:
     def receive_packet(self, data: bytes, source: Address, now: float) -> None:
         """Take a UDP packet; what cannot be understood is dropped."""
         try:
-            for message in open_packet(data, self._keyring, self._settings):
-                self._handle(message, source, now)
+            messages = open_packet(data, self._keyring, self._settings)
         except DecodeError:
             self.packets_dropped += 1
+            return
+        for message in messages:
+            try:
+                self._handle(message, source, now)
+            except DecodeError:  # one bad part does not spoil the others
+                self.packets_dropped += 1
 
     def _handle(self, message: bytes, source: Address, now: float) -> None:
         kind = message[0]

@@ -77,15 +77,16 @@ class BroadcastQueue:
         again: list[_Broadcast] = []
         for tier in self._tiers:
             at = 0
-            while tier and free > 0:
-                # The longest that fits: shorter ones stand behind it.
-                at = bisect_left(tier, (-free,), at)
-                if at == len(tier):
-                    break
-                broadcast = tier.pop(at)[2]
-                taken.append(broadcast.data)
-                free -= len(broadcast.data) + overhead
-                again.append(broadcast)
+            while at < len(tier) and free > 0:
+                entry = tier[at]
+                if len(entry[2].data) > free:
+                    # The longest that fits: shorter ones stand further back.
+                    at = bisect_left(tier, (-free,), at)
+                    continue
+                del tier[at]
+                taken.append(entry[2].data)
+                free -= overhead - entry[0]
+                again.append(entry[2])
         often_enough = retransmit_limit(self.retransmit_mult, node_count)
         for broadcast in again:
             broadcast.sent += 1

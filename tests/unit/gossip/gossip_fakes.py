@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+from pyconsul.gossip import codec
 from pyconsul.gossip.core import Memberlist
 from pyconsul.gossip.keyring import Keyring
 from pyconsul.gossip.messages import (
     LAN,
+    Ack,
     Address,
+    Alive,
     Joined,
     LeaveSent,
     MergeRefusedError,
@@ -20,10 +23,13 @@ from pyconsul.gossip.messages import (
     SendPacket,
     Settings,
 )
+from pyconsul.gossip.packet import open_packet
 from pyconsul.gossip.stream import StreamError
 
 LATENCY_S = 0.001
 PORT = 7946
+PEER: Address = ("10.9.9.9", PORT)
+VSN = b"\1\5\2\2\5\4"
 
 
 @dataclass
@@ -228,3 +234,61 @@ def feed_all(feed: Callable[[bytes], bytes | None], data: bytes) -> bytes | None
         if result is not None:
             return result
     return None
+
+
+class Alone:
+    """One memberlist under test; the peers are written by hand."""
+
+    def __init__(self, settings: Settings = LAN) -> None:
+        self.layer = Layer()
+        self.now = 50.0
+        self.one = Memberlist(
+            "me",
+            "10.0.0.1",
+            PORT,
+            settings=settings,
+            keyring=Keyring(),
+            delegate=self.layer,
+            rng=random.Random(4),
+            now=self.now,
+        )
+
+    def receive(self, *messages: bytes, source: Address = PEER) -> None:
+        for message in messages:
+            self.one.receive_packet(message, source, self.now)
+
+    def peer(self, name: str, inc: int = 1, host: str = PEER[0], **more: bytes) -> None:
+        meta, versions = more.get("meta", b""), more.get("versions", VSN)
+        alive = Alive(inc, name, host, PORT, meta, versions)
+        self.receive(codec.encode_alive(alive))
+
+    def run(self, seconds: float) -> list[tuple[Address, bytes]]:
+        """Let time pass; the messages sent, and stream requests, in order."""
+        end = self.now + seconds
+        sent = self.sent()
+        while self.one.next_deadline() <= end:
+            self.now = max(self.now, self.one.next_deadline())
+            self.one.tick(self.now)
+            sent += self.sent()
+        self.now = end
+        return sent
+
+    def answer(self, sent: list[tuple[Address, bytes]]) -> None:
+        """Ack all pings among what was sent."""
+        for to, message in sent:
+            if message[0] == 0:
+                seq = codec.decode_ping(message[1:]).seq
+                self.receive(codec.encode_ack(Ack(seq)), source=to)
+
+    def sent(self) -> list[tuple[Address, bytes]]:
+        found: list[tuple[Address, bytes]] = []
+        for output in self.one.take_outputs():
+            if isinstance(output, SendPacket):
+                messages = open_packet(output.data, Keyring(), LAN)
+                found += [(output.address, message) for message in messages]
+            elif isinstance(output, OpenStream):
+                found.append((output.address, b"stream" + output.data))
+        return found
+
+    def kinds(self, seconds: float) -> set[int]:
+        return {message[0] for _, message in self.run(seconds)}
