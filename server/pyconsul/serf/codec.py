@@ -124,7 +124,8 @@ def decode_relay(payload: bytes) -> tuple[tuple[str, int], bytes]:
     unpacker.feed(payload[1:])
     try:
         plain: Any = unpacker.unpack()
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
+    # TypeError: a list or map as the key of a map.
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise MsgpackError(f"msgpack decode error: {error}") from error
     header = gomsgpack.from_plain(plain, RelayHeader)
     address = header.dest_addr

@@ -99,7 +99,7 @@ class Serf:
         )
         self._leaving = Leaving(self, self._table)
         self._rejoining = Rejoining(self, self._table, writes=snapshot is not None)
-        self._delegate = PoolDelegate(
+        self.delegate = PoolDelegate(
             self,
             self._table,
             self._rejoining,
@@ -108,7 +108,7 @@ class Serf:
             search=search,
             ignores_old=lambda: any(self._joins.values()),
         )
-        self._asking = self._delegate.asking
+        self._asking = self.delegate.asking
         if snapshot is not None:
             self._restore(snapshot)
         self.memberlist = Memberlist(
@@ -117,7 +117,7 @@ class Serf:
             port,
             settings=memberlist_settings,
             keyring=self.keyring,
-            delegate=self._delegate,
+            delegate=self.delegate,
             rng=rng,
             now=now,
             versions=versions,
@@ -198,13 +198,13 @@ class Serf:
         intent = LeaveIntent(ltime=ltime, node=name, prune=prune)
         self._table.leave_intent(intent, now)
         if self.has_alive_peers():
-            self._delegate.intents.add(codec.encode(intent))
+            self.delegate.intents.add(codec.encode(intent))
         self._finish()
 
     def set_tags(self, tags: Mapping[str, str], now: float) -> None:
         """Replace the tags and tell the pool; raises ``TooLargeError``."""
         self.now = now
-        self._delegate.meta = encode_tags(tags)
+        self.delegate.meta = encode_tags(tags)
         self.memberlist.update_meta(now)
         if self._table.states[self.name].member.tags != dict(tags):
             self._table.updated(self.memberlist.local)
@@ -219,7 +219,7 @@ class Serf:
         if size > limit:
             raise TooLargeError(what.format(limit, "before"))
         message = EventMessage(
-            ltime=self._delegate.event_clock.time,
+            ltime=self.delegate.event_clock.time,
             name=name,
             payload=payload,
             coalesce=coalesce,
@@ -227,9 +227,9 @@ class Serf:
         encoded = codec.encode(message)
         if len(encoded) > limit:
             raise TooLargeError(what.format(limit, "after"))
-        self._delegate.event_clock.increment()
-        self._delegate.take_event(message)
-        self._delegate.user_events.add(encoded)
+        self.delegate.event_clock.increment()
+        self.delegate.take_event(message)
+        self.delegate.user_events.add(encoded)
         self._finish()
 
     def query(self, params: QueryParams, now: float) -> int:
@@ -284,11 +284,11 @@ class Serf:
     @property
     def coordinate(self) -> Coord:
         """This node's network coordinate."""
-        return self._delegate.coordinates.coordinate
+        return self.delegate.coordinates.coordinate
 
     def coordinate_of(self, name: str) -> Coord | None:
         """Return a member's coordinate as last seen in a ping's ack."""
-        return self._delegate.coordinate_of(name)
+        return self.delegate.coordinate_of(name)
 
     @property
     def encrypted(self) -> bool:
@@ -298,16 +298,16 @@ class Serf:
     def stats(self) -> dict[str, str]:
         """Return what ``consul info`` shows of a pool."""
         numbers = {
-            "coordinate_resets": self._delegate.coordinates.resets,
-            "event_queue": len(self._delegate.user_events),
-            "event_time": self._delegate.event_clock.time,
+            "coordinate_resets": self.delegate.coordinates.resets,
+            "event_queue": len(self.delegate.user_events),
+            "event_time": self.delegate.event_clock.time,
             "failed": len(self._table.failed),
             "health_score": self.memberlist.health_score,
-            "intent_queue": len(self._delegate.intents),
+            "intent_queue": len(self.delegate.intents),
             "left": len(self._table.left),
             "member_time": self._table.clock.time,
             "members": len(self._table),
-            "query_queue": len(self._delegate.queries),
+            "query_queue": len(self.delegate.queries),
             "query_time": self._asking.clock.time,
         }
         stats = {key: str(number) for key, number in numbers.items()}
@@ -328,7 +328,7 @@ class Serf:
     def send(self, address: gossip.Address, payload: bytes) -> None:
         """Send a Serf message to one node; to ourselves without a packet."""
         if address == self.address:
-            self._delegate.on_message(payload)
+            self.delegate.on_message(payload)
         else:
             self.memberlist.send_user(address, payload)
 
@@ -344,7 +344,7 @@ class Serf:
         self, payload: bytes, done: Callable[[], None] | None = None
     ) -> None:
         """Broadcast an intent."""
-        self._delegate.intents.add(payload, done)
+        self.delegate.intents.add(payload, done)
 
     def join_quietly(
         self, name: str, address: gossip.Address, done: Callable[[str], None]
@@ -379,7 +379,7 @@ class Serf:
         """Broadcast that we are here, with a time newer than any of a leave."""
         intent = JoinIntent(ltime=self._table.clock.time, node=self.name)
         self._table.join_intent(intent, self.now)
-        self._delegate.intents.add(codec.encode(intent))
+        self.delegate.intents.add(codec.encode(intent))
 
     def _on_member_event(self, event: MemberEvent) -> None:
         self._rejoining.note_members(event)
@@ -395,7 +395,7 @@ class Serf:
         self.at(self.now + delay, lambda: self._table.forget_unless_alive(member.name))
 
     def _forget(self, name: str) -> None:
-        self._delegate.forget(name)
+        self.delegate.forget(name)
 
     def _reap(self) -> None:
         self._table.reap(self.now)
@@ -404,7 +404,7 @@ class Serf:
         depth = self.settings.queue_depth_max
         if self.settings.queue_depth_min:
             depth = max(2 * len(self._table), self.settings.queue_depth_min)
-        for queue in self._delegate.queues:
+        for queue in self.delegate.queues:
             queue.prune(depth)
 
     def _every(self, interval_s: float, call: Callable[[], None]) -> None:
@@ -416,8 +416,8 @@ class Serf:
 
     def _restore(self, snapshot: SnapshotState) -> None:
         self._table.clock.witness(snapshot.clock)
-        self._delegate.event_clock.witness(snapshot.event_clock)
+        self.delegate.event_clock.witness(snapshot.event_clock)
         self._asking.clock.witness(snapshot.query_clock)
-        self._delegate.events.minimum = snapshot.event_clock + 1
+        self.delegate.events.minimum = snapshot.event_clock + 1
         self._asking.buffer.minimum = snapshot.query_clock + 1
         self._rejoining.begin(snapshot)
