@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from gossip_fakes import PEER, PORT, Alone
+from gossip_fakes import PEER, PORT, VSN, Alone
 
 from pyconsul.gossip import codec
 from pyconsul.gossip.messages import (
     Ack,
+    Alive,
     Dead,
     IndirectPing,
     Nack,
