@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import cast, Protocol
+from typing import Protocol, cast
 
 from pyconsul.raft import wire
 from pyconsul.raft.messages import Message, SnapshotRequest

@@ -14,6 +14,9 @@ A file is a paragraph on why, then commands, each with what it must print after
     transfer A B                  hand leadership over
     voter|nonvoter|remove A B     let A propose that change about B
     compact A KEEP                snapshot what A has applied, keep KEEP entries
+    broken A>B retry|later        A's appends to B were lost with the connection
+    wipe B                        B restarts with an empty disk
+    lease A                       tell whether A has a lease
     state                         print every server
 """
 
@@ -258,6 +261,23 @@ class Stage:
         )
         core.compact(meta, index - int(keep) + 1)
         self.out.append(f"first index {core.log.first_index}")
+
+    def do_broken(self, route: str, mode: str) -> None:
+        name, peer = route.split(">")
+        self.cores[name].appends_lost(peer, retry=mode == "retry")
+
+    def do_wipe(self, name: str) -> None:
+        self.cores[name] = Raft(
+            name,
+            RaftLog(NoReader()),
+            settings=Settings(commit_interval=0.0),
+            rng=Draw(),
+            now=self.now,
+        )
+        self.kept[name] = []
+
+    def do_lease(self, name: str) -> None:
+        self.out.append("yes" if self.cores[name].has_lease(self.now) else "no")
 
     def do_state(self) -> None:
         for name, core in self.cores.items():

@@ -16,14 +16,19 @@ from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
 from pyconsul.net.raft_driver import RaftDriver
 from pyconsul.net.raft_transport import RaftTransport, split_address
 from pyconsul.raft import wire
+from pyconsul.raft.core import Raft
+from pyconsul.raft.log import RaftLog
 from pyconsul.raft.messages import (
     Configuration,
+    HardState,
     HeartbeatRequest,
     Message,
     Peer,
     Settings,
+    SnapshotMeta,
     TimeoutNow,
     VoteRequest,
+    VoteResponse,
 )
 from pyconsul.types.errors import ConsulError, NoLeaderError, StartError
 
@@ -308,6 +313,57 @@ def test_a_server_that_lost_its_disk_is_filled_again(tmp_path: Path) -> None:
     go(main())
 
 
+def test_an_archive_restored_on_the_leader_reaches_all(tmp_path: Path) -> None:
+    async def main() -> None:
+        machines = await cluster(tmp_path)
+        first = leader(machines.values())
+        assert first is not None
+        await asyncio.gather(*(first.propose(b"k%d" % i) for i in range(50)))
+        new = {f"{i:05d}" + "x" * 400: i for i in range(8000)}
+        data = msgspec.json.encode(new)
+        assert len(data) > 3 << 20, "several pieces"
+        await first.user_restore([data], 5000)
+        assert await first.propose(b"after") is not None
+        for machine in machines.values():
+            await until(lambda m=machine: len(m.fsm.rows) == 8001)
+            assert machine.driver.last_log_index > 5000
+        await stop(machines)
+        again = machines["b"]
+        await again.start()
+        assert len(again.fsm.rows) == 8000, "it was installed durably"
+        await again.stop()
+
+    go(main())
+
+
+def test_a_restarted_voter_keeps_its_leaders_lease() -> None:
+    def core_at(term: int) -> Raft:
+        return Raft(
+            "b",
+            RaftLog(MemoryStore()),
+            hard_state=HardState(term=term),
+            settings=FAST,
+            rng=random.Random(1),
+            now=0.0,
+        )
+
+    def granted(core: Raft, now: float) -> bool:
+        vote = VoteRequest(
+            sender="a", target="b", term=9, last_index=99, last_term=8, pre=True
+        )
+        core.step(vote, now)
+        ready = core.ready()
+        assert ready is not None
+        (answer,) = ready.after_persist
+        assert isinstance(answer, VoteResponse)
+        return answer.granted
+
+    core = core_at(term=8)
+    assert not granted(core, 0.1), "it may have confirmed a lease before it stopped"
+    assert granted(core, FAST.lease_timeout + 0.01)
+    assert granted(core_at(term=0), 0.1), "an empty server has promised nothing"
+
+
 def test_peers_json_recovers_a_lost_quorum(tmp_path: Path) -> None:
     async def main() -> None:
         machines = await cluster(tmp_path)
@@ -383,11 +439,16 @@ class Client:
         self.answers = wire.ResponseReader()
 
     async def open(self) -> None:
-        self.server = await asyncio.start_server(
-            self.transport.accept, "127.0.0.1", None
-        )
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", None)
         port = self.server.sockets[0].getsockname()[1]
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+        self.writer.write(b"\x01")
+
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        assert await reader.readexactly(1) == b"\x01"
+        await self.transport.accept(reader, writer)
 
     async def answer(self) -> tuple[str, object]:
         while (found := self.answers.next()) is None:
@@ -453,6 +514,28 @@ def test_refusals_and_bad_requests_are_answered() -> None:
         await until(lambda: len(client.receiver.got) == 2)
         client.writer.write(b"\x09")
         assert await client.reader.read() == b"", "not a Raft connection"
+        await client.close()
+
+    go(main())
+
+
+def test_a_refused_snapshot_is_read_and_answered() -> None:
+    async def main() -> None:
+        client = Client()
+        await client.open()
+        meta = raft_transport.SnapshotRequest(
+            sender="x", target="me", term=1, meta=SnapshotMeta(index=5, term=1)
+        )
+        sender = RaftTransport("x", "127.0.0.1:2")
+        port = client.server.sockets[0].getsockname()[1]
+        data = wire.Encoder("x", "127.0.0.1:2").request(meta, size=3 << 20)
+        client.writer.write(data + bytes(3 << 20))
+        assert (await client.answer())[0] == "not now"
+        assert await client.reader.read() == b"", "the connection ends"
+        # The sender's own half, against the same refusal; the tag byte is 1.
+        with pytest.raises(ConsulError):
+            await sender.send_snapshot(f"127.0.0.1:{port}", meta, 4, iter([b"abcd"]))
+        await sender.close()
         await client.close()
 
     go(main())
