@@ -7,14 +7,17 @@ never visit the same (operations taken, state) twice. Keys are independent, so
 each is searched alone.
 
 Written values must differ from each other: then the ``ModifyIndex`` a client
-gives to ``cas`` names one value, and the model needs no indexes.
+gives to ``cas`` names one value, and the model needs no indexes. It also tells
+of a write without an answer whether it took place: only if its value was seen
+later. Those that were not seen are left out, as the search would be endless
+with hundreds of them; a refused ``cas`` after one of them proves nothing then.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 UNKNOWN = object()
@@ -108,10 +111,47 @@ def check(history: Iterable[Op], initial: Hashable = None) -> Verdict:
     for op in history:
         by_key.setdefault(op.key, []).append(op)
     for key, ops in by_key.items():
-        useful = [op for op in ops if op.kind != "get" or op.result is not UNKNOWN]
+        useful = _settled(ops)
         if not _linearizable(useful, initial):
             return Verdict(False, key, useful)
     return Verdict(True)
+
+
+def _settled(ops: list[Op]) -> list[Op]:
+    """Return the operations with what later ones say of the unanswered.
+
+    A write whose value was seen happened before the first who saw it returned.
+    """
+    ops = [op for op in ops if op.kind != "get" or op.result is not UNKNOWN]
+    seen: dict[Any, float] = {}
+    while True:
+        before = len(seen)
+        for op in ops:
+            value = None
+            if op.kind == "get":
+                value = op.result
+            elif op.kind == "cas" and op.result is True:
+                value = op.arg[0]
+            if value is not None:
+                seen[value] = min(seen.get(value, math.inf), op.back)
+        found: list[Op] = []
+        for op in ops:
+            if op.result is UNKNOWN and op.kind in ("set", "cas"):
+                value = op.arg if op.kind == "set" else op.arg[1]
+                if value in seen:
+                    op = replace(op, result=True, back=seen[value])
+            found.append(op)
+        ops = found
+        if len(seen) == before:
+            break
+    unseen = [o.call for o in ops if o.result is UNKNOWN and o.kind in ("set", "cas")]
+    first = min(unseen, default=math.inf)
+    return [
+        op
+        for op in ops
+        if not (op.result is UNKNOWN and op.kind in ("set", "cas"))
+        and not (op.kind == "cas" and op.result is False and op.back > first)
+    ]
 
 
 def _linearizable(ops: list[Op], state: Hashable) -> bool:
@@ -124,13 +164,16 @@ def _linearizable(ops: list[Op], state: Hashable) -> bool:
     while must:
         assert entry is not None
         if entry.is_call:
-            fits, after = step(state, ops[entry.op])
+            op = ops[entry.op]
+            fits, after = step(state, op)
+            if op.result is UNKNOWN and after == state:
+                fits = False  # it may as well never happen
             mark = (taken | 1 << entry.op, after)
             if fits and mark not in seen:
                 seen.add(mark)
                 done.append((entry, state))
                 taken, state = mark
-                must -= ops[entry.op].back != math.inf
+                must -= op.back != math.inf
                 _lift(entry)
                 entry = head.after
             else:

@@ -14,6 +14,7 @@ from typing import Any
 from cluster import Node
 from linearizability import UNKNOWN, Op
 
+REFUSED = (ConnectionRefusedError, FileNotFoundError)
 LOST = (OSError, http.client.HTTPException, ValueError)
 
 
@@ -71,6 +72,11 @@ class KvClient(threading.Thread):
         self.history.append(op)
         try:
             status, answer = self._ask("PUT", path, value)
+        except REFUSED:
+            self.history.pop()  # it was never sent
+            self.failed += 1
+            time.sleep(0.05)
+            return
         except LOST:
             self.failed += 1
             return
@@ -149,7 +155,7 @@ class LockClient(threading.Thread):
 
     def _session(self) -> str | None:
         # No checks: a flapping agent must not end a session behind our back.
-        body = {"LockDelay": "0s", "Checks": [], "NodeChecks": []}
+        body: dict[str, Any] = {"LockDelay": "0s", "Checks": [], "NodeChecks": []}
         try:
             status, answer, _ = self.node.request("PUT", "/v1/session/create", body)
         except LOST:
@@ -164,6 +170,9 @@ class LockClient(threading.Thread):
             path = f"/v1/session/destroy/{session}"
         try:
             status, answer, _ = self.node.request("PUT", path, b"x")
+        except REFUSED:
+            self.history.pop()
+            return None
         except LOST:
             return None
         if status != 200:
