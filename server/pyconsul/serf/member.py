@@ -18,7 +18,7 @@ class Status(IntEnum):
     FAILED = 4
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One member of a pool; ``host`` is an IP address, ``tags`` all text.
 
     ``left_at`` is when it failed or left, in seconds of the pool's clock.

@@ -96,6 +96,32 @@ def test_rejoin_from_the_snapshot() -> None:
     assert pool.of("c", UserEvent) == []
 
 
+def test_rejoin_tries_one_member_after_the_other() -> None:
+    pool = pool_of("a", "b", "c", "d")
+    pool.cut |= {"b", "c"}
+    gone = {f"z{number}": ("10.9.9.9", number + 1) for number in range(3)}
+    alive = {name: pool.nodes[name].address for name in "abcd"}
+    pool.cut.add("d")
+    pool.run(1.0)
+    pool.add("d", snapshot=SnapshotState(alive=alive | gone))
+    assert pool.run(
+        70.0, until=lambda: pool.nodes["d"].member("a") is not None
+    )  # five dead ends of ten seconds at most
+    assert pool.run(5.0, until=lambda: pool.status("a", "d") is Status.ALIVE)
+
+
+def test_queues_are_kept_short() -> None:
+    pool = VirtualPool()
+    pool.add("a", settings=Settings(queue_depth_max=8))
+    for number in range(50):
+        pool.do(
+            "a", lambda serf, n=number: serf.user_event(f"e{n}", b"", False, pool.now)
+        )
+    assert pool.nodes["a"].stats()["event_queue"] == "50"
+    pool.run(31.0)
+    assert pool.nodes["a"].stats()["event_queue"] == "8"
+
+
 def test_leave_is_the_last_line() -> None:
     pool = pool_of("a")
     pool.add("b", snapshot=SnapshotState())
