@@ -4,6 +4,9 @@ A query that must wait joins the group of equal queries. A group holds the
 last reply, subscribes once to the cells it read, and is evaluated once when
 they fire, however many wait. A waiter costs a future, a timer and one small
 object; nothing runs until something the query read has changed.
+
+Reads that only the leader may answer have a ``Role``: once it is lost, who
+waits is handed over to the next leader with the time that is left.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import asyncio
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Protocol
 
-from pyconsul.endpoints.deadlines import Deadlines
+from pyconsul.endpoints.deadlines import GRAIN_S, Deadlines
+from pyconsul.endpoints.futures import follow
 from pyconsul.types.errors import ConsulError
 from pyconsul.types.messages import Cell, Reply
 
@@ -23,6 +28,18 @@ JITTER_FRACTION = 16
 """Up to wait/16 is added, so that equal waiters do not return in one wave."""
 
 Evaluate = Callable[[], Reply]
+
+
+class Role(Protocol):
+    """Whether this server may answer a query, and who does otherwise."""
+
+    def may_answer(self) -> bool:
+        """Tell whether an answer from this server's state is a true one now."""
+        ...
+
+    def ask_again(self, min_index: int, left_s: float) -> Future[Reply]:
+        """Ask whoever may answer, waiting for at most ``left_s``."""
+        ...
 
 
 class _Waiter:
@@ -38,8 +55,13 @@ class _Waiter:
 
     def answer(self) -> None:
         """Answer with the last evaluation; at a deadline none is made."""
-        if not self.future.done():
-            self.future.set_result(self.group.reply)
+        if self.future.done():
+            return
+        group = self.group
+        if group.role is None or group.role.may_answer():
+            self.future.set_result(group.reply)
+        else:
+            group.hand_over(self, group.role)
 
     def on_done(self, _: Future[Reply]) -> None:
         """Leave nothing behind, whether answered or cancelled."""
@@ -49,11 +71,26 @@ class _Waiter:
 class _Group:
     """Equal queries waiting for the same thing."""
 
-    __slots__ = ("_owner", "_scheduled", "cells", "evaluate", "key", "reply", "waiters")
+    __slots__ = (
+        "_owner",
+        "_scheduled",
+        "cells",
+        "evaluate",
+        "key",
+        "reply",
+        "role",
+        "waiters",
+    )
 
     def __init__(
-        self, owner: BlockingQueries, key: bytes, evaluate: Evaluate, reply: Reply
+        self,
+        owner: BlockingQueries,
+        key: bytes,
+        evaluate: Evaluate,
+        reply: Reply,
+        role: Role | None,
     ) -> None:
+        self.role = role
         self._owner = owner
         self._scheduled = False
         self.key = key
@@ -94,14 +131,27 @@ class _Group:
         restored = reply.index < self.reply.index
         self.reply = reply
         self._watch(reply.cells)
-        for waiter in self.waiters:
-            if restored or reply.index > waiter.min_index:
-                waiter.answer()
+        due = [w for w in self.waiters if restored or reply.index > w.min_index]
+        role = self.role
+        if role is not None and due and not role.may_answer():
+            for waiter in due:
+                self.hand_over(waiter, role)
+            return
+        for waiter in due:
+            if not waiter.future.done():
+                waiter.future.set_result(reply)
+
+    def hand_over(self, waiter: _Waiter, role: Role) -> None:
+        """Have another server answer, in the time that is left."""
+        left_s = waiter.slot * GRAIN_S - self._owner.loop.time()
+        self.leave(waiter)
+        if not waiter.future.done():
+            follow(role.ask_again(waiter.min_index, left_s), waiter.future)
 
     def release(self) -> None:
         """Answer everybody now: the whole state was replaced."""
         self._run()
-        for waiter in self.waiters:
+        for waiter in list(self.waiters):
             waiter.answer()
 
     def leave(self, waiter: _Waiter) -> None:
@@ -148,6 +198,7 @@ class BlockingQueries:
         reply: Reply,
         min_index: int,
         max_query_time_ns: int,
+        role: Role | None = None,
     ) -> Reply | Future[Reply]:
         """Return ``reply`` when it is new enough, else a future of a later one.
 
@@ -158,7 +209,7 @@ class BlockingQueries:
             return reply
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = _Group(self, key, evaluate, reply)
+            group = self._groups[key] = _Group(self, key, evaluate, reply, role)
         else:
             # An index may grow without a cell firing (a missing key has its
             # table's); a timeout must not answer with an older one.
@@ -178,6 +229,13 @@ class BlockingQueries:
         """Drop an empty group."""
         if self._groups.get(group.key) is group:
             del self._groups[group.key]
+
+    def hand_over_all(self) -> None:
+        """The role was lost: whoever needs it waits elsewhere from now on."""
+        for group in list(self._groups.values()):
+            if group.role is not None:
+                for waiter in list(group.waiters):
+                    group.hand_over(waiter, group.role)
 
     def release_all(self) -> None:
         """Answer every waiter: a snapshot was restored, or the server stops."""

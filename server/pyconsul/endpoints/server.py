@@ -324,21 +324,24 @@ class Server:
         self, method: str, read: ReadHandler, args: QueryOptions
     ) -> Reply | Future[Reply]:
         if not args.min_query_index:
-            return self._evaluate(read, args)
-        reply = self._evaluate(read, args)
+            return self.evaluate(read, args)
+        reply = self.evaluate(read, args)
         if reply.index > args.min_query_index:
             return reply
         timeless = msgspec.structs.replace(args, min_query_index=0, max_query_time=0)
         key = method.encode() + b"\0" + msgspec.msgpack.encode(timeless)
+        query = _Waiting(self, method, read, timeless)
         return self.blocking.wait(
             key,
-            lambda: self._evaluate(read, timeless),
+            query.evaluate,
             reply,
             args.min_query_index,
             args.max_query_time,
+            None if args.allow_stale else query,
         )
 
-    def _evaluate(self, read: ReadHandler, args: QueryOptions) -> Reply:
+    def evaluate(self, read: ReadHandler, args: QueryOptions) -> Reply:
+        """Answer a read from this server's state, as it is now."""
         found = read(self, args, self.resolver.resolve(args.token))
         return self._mark(Reply(found.value, found.index or 1, found.cells), args)
 
@@ -360,6 +363,7 @@ class Server:
             self.routed.leave_all_but(self.address)
             self.routed.wake()
         else:
+            self.blocking.hand_over_all()
             self.session_timers.stop()
             for duty in self.duties:
                 duty.stop()
@@ -393,6 +397,37 @@ class Server:
         self.coordinates.stop()
         self.blocking.release_all()
         self.routed.stop()
+
+
+class _Waiting:
+    """A blocking read that waits here: ``blocking.Role`` of the leader."""
+
+    __slots__ = ("_args", "_method", "_read", "_server")
+
+    def __init__(
+        self, server: Server, method: str, read: ReadHandler, args: QueryOptions
+    ) -> None:
+        self._server = server
+        self._method = method
+        self._read = read
+        self._args = args
+
+    def evaluate(self) -> Reply:
+        """Answer from the state as it is now."""
+        return self._server.evaluate(self._read, self._args)
+
+    def may_answer(self) -> bool:
+        """Nobody else can lead."""
+        return self._server.log.has_lease()
+
+    def ask_again(self, min_index: int, left_s: float) -> Future[Reply]:
+        """Ask the leader of now; without waiting if the time is over."""
+        again = msgspec.structs.replace(
+            self._args,
+            min_query_index=min_index if left_s > 0 else 0,
+            max_query_time=max(int(left_s * 1e9), 1) if left_s > 0 else 0,
+        )
+        return self._server.shared.call(self._method, again)
 
 
 class _LeaderTarget:

@@ -446,3 +446,55 @@ async def test_stop_fails_who_waits(cluster: Follower) -> None:
             await one
     await settle()
     assert cluster.pool.asked[0].future.cancelled()
+
+
+def leading() -> Follower:
+    """The same server, leading at first."""
+    cluster = Follower()
+    cluster.log.leader_address = cluster.server.address
+    cluster.log.lead(True)
+    return cluster
+
+
+def test_who_waits_at_a_leader_moves_on_with_the_leadership() -> None:
+    async def main() -> None:
+        cluster = leading()
+        await cluster.put("k")
+        waiters = [
+            waits(cluster.call("KVS.Get", blocked("k", 99, 60))) for _ in range(3)
+        ]
+        stale = waits(cluster.call("KVS.Get", blocked("k", 99, 60, allow_stale=True)))
+        await asyncio.sleep(20)
+        cluster.log.lead(False)
+        cluster.follows(LEADER)
+        asked = cluster.pool.asked
+        assert len(asked) == 1  # they share one stream
+        assert asked[0].args.min_query_index == 99
+        assert 39 <= asked[0].args.max_query_time / 1e9 <= 44
+        asked[0].answer("of the new leader", 100)
+        assert {(await one).value for one in waiters} == {"of the new leader"}
+        assert not stale.done()
+        stale.cancel()
+        await settle()
+        assert cluster.waiting() == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("change", [False, True])
+def test_without_the_lease_no_waiting_read_is_answered_from_here(change: bool) -> None:
+    async def main() -> None:
+        cluster = leading()
+        await cluster.put("k")
+        index = (await cluster.ask("KVS.Get", GET)).index
+        read = waits(cluster.call("KVS.Get", blocked("k", index, 10)))
+        verified = cluster.log.verified
+        cluster.log.lease = False
+        if change:
+            await cluster.put("k", b"changed")
+        else:
+            await asyncio.sleep(11)
+        assert (await read).value.record.value == (b"changed" if change else b"v")
+        assert cluster.log.verified == verified + 1  # a quorum was asked
+
+    run(main)
