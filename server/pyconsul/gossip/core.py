@@ -289,8 +289,10 @@ class Memberlist:
         if exchange.join:
             if error:
                 host, port = exchange.address
-                name = exchange.node_name and f"{exchange.node_name}/"
-                error = f"Failed to join {name}{host}:{port}: {error}"
+                where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                if exchange.node_name:
+                    error = f"{error} (node '{exchange.node_name}')"
+                error = f"Failed to join {where}: {error}"
             self._outbox.outputs.append(Joined(stream_id, error))
 
     def _finish_exchange(self, reply: bytes | None, now: float) -> None:

@@ -65,8 +65,12 @@ def test_join_to_nobody_fails() -> None:
     net = Net()
     one = net.add("n0")
     one.join(("10.9.9.9", 1), net.now, node_name="ghost")
+    one.join(("fe80::1", 1), net.now)
     net.run(LAN.tcp_timeout + 1)
-    assert net.joined == ["Failed to join ghost/10.9.9.9:1: no answer"]
+    assert net.joined == [
+        "Failed to join 10.9.9.9:1: no answer (node 'ghost')",
+        "Failed to join [fe80::1]:1: no answer",
+    ]
 
 
 def test_refused_join_changes_nothing() -> None:
