@@ -69,6 +69,7 @@ class Autopilot:
         self._server = server
         self.pool = pool
         self.remote = remote
+        self.wan: Pool | None = None
         self.changes = RaftChanges(server)
         self._clock_ns = clock_ns
         self._timers: dict[str, TimerHandle] = {}
@@ -328,10 +329,16 @@ class Autopilot:
             self._drop(server_id)
         for name in found.failed:
             _log.info("Attempting removal of failed server node: name=%s", name)
-            try:
-                self.pool.force_leave(name)
-            except ConsulError as error:
-                _log.error('failed to remove server: name=%s error="%s"', name, error)
+            self._force_leave(self.pool, name)
+            if self.wan is not None:
+                datacenter = self._server.options.datacenter
+                self._force_leave(self.wan, f"{name}.{datacenter}")
+
+    def _force_leave(self, pool: Pool, name: str) -> None:
+        try:
+            pool.force_leave(name)
+        except ConsulError as error:
+            _log.error('failed to remove server: name=%s error="%s"', name, error)
 
     def _retry(self, member: ServerMember) -> None:
         """Add a server whose addition has failed."""

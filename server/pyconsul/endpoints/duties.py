@@ -39,6 +39,7 @@ class ClusterDuties:
         self.lan, self.wan = lan, wan
         self.members.pool = lan
         self.autopilot.pool = lan
+        self.autopilot.wan = wan
         self.autopilot.remote = remote
 
     def start(self) -> None:

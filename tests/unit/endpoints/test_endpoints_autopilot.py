@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from endpoints_fakes import run, settle
-from endpoints_pool import Fleet, node_id, peer, peers, server
+from endpoints_pool import FakePool, Fleet, node_id, peer, peers, server
 
 from pyconsul.endpoints import autopilot_rules as rules
 from pyconsul.endpoints.pool import server_of
@@ -140,6 +140,8 @@ def test_a_dead_server_leaves_within_seconds() -> None:
     async def main() -> None:
         fleet = Fleet(server(2), server(3))
         fleet.log.configuration = peers(1, 2, 3)
+        wan = FakePool()
+        fleet.server.cluster.attach(fleet.pool, wan, fleet.remote)
         fleet.well(2, 3)
         fleet.log.lead(True)
         await asyncio.sleep(15)
@@ -149,6 +151,7 @@ def test_a_dead_server_leaves_within_seconds() -> None:
         assert (health.healthy, health.failure_tolerance) == (False, 0)
         await asyncio.sleep(8)
         assert fleet.pool.gone == ["n3"]
+        assert wan.gone == ["n3.dc1"]
         fleet.tell("leave", server(3, Status.LEFT))
         await settle()
         assert len(fleet.voters()) == 2
