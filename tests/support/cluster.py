@@ -37,7 +37,11 @@ class UnixConnection(http.client.HTTPConnection):
         """Connect to the socket file."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        try:
+            self.sock.connect(self._path)
+        except BaseException:
+            self.close()
+            raise
 
 
 class Loopback:
