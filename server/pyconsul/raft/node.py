@@ -124,6 +124,9 @@ class Node:
             self.vote = ""
         if self.role is not Role.FOLLOWER or self.leadership is not None:
             self._reset_election_timer()
+        if self.leadership is not None:
+            # Until now the leader was here; its state is no older than that.
+            self.last_leader_contact = self._now
         self.role = Role.FOLLOWER
         self.leader_id = leader
         self.leadership = None

@@ -242,6 +242,8 @@ def test_a_leader_alone_steps_down_and_what_waited_fails() -> None:
             await first.propose(b"late")
         assert not first.has_lease()
         assert first.leader_address == ""
+        assert first.has_leader_contact, "it led until just now"
+        await until(lambda: first.last_contact_ms() > 0)
         await machines[first.node_id].stop()
 
     go(main())
