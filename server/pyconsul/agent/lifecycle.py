@@ -301,6 +301,7 @@ class Lifecycle:
             disable_compression=dns.disable_compression,
             enable_additional_node_meta_txt=dns.enable_additional_node_meta_txt,
             allow_stale=dns.allow_stale,
+            max_stale_s=dns.max_stale / SECOND,
             recursors=tuple(_recursor(text) for text in config.recursors),
             recursor_timeout_s=dns.recursor_timeout / SECOND,
             soa_refresh=dns.soa_refresh,

@@ -235,7 +235,7 @@ class Server:
         self.routed = RoutedCalls(
             _LeaderTarget(self), random, options.rpc_hold_timeout_s
         )
-        self.shared = SharedReads(self._start_read, random)
+        self.shared = SharedReads(self._start_read, random, options.rpc_hold_timeout_s)
         self.lock_delays = LockDelays(self.now)
         self.session_timers = SessionTimers(self)
         self.tombstones = TombstoneReaper(self)

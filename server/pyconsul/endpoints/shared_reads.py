@@ -3,7 +3,8 @@
 A read that arrives while an equal one is under way waits for the *next* round
 trip, which answers all that came meanwhile. It begins after each of them did,
 so a read still sees every write that was acknowledged before it: sharing is
-linearizable. A consistent read keeps its promise in the same way.
+linearizable. A consistent read keeps its promise in the same way. Without a
+leader nobody waits for longer than the hold time, whichever trip it is in.
 
 Blocking reads of equal key and index share one that is already waiting. When
 it answers, all get it; one whose own time is up earlier asks without waiting
@@ -23,7 +24,8 @@ import msgspec
 from pyconsul.endpoints.blocking import JITTER_FRACTION
 from pyconsul.endpoints.deadlines import Deadlines
 from pyconsul.endpoints.futures import follow
-from pyconsul.endpoints.routed_calls import wait_s
+from pyconsul.endpoints.routed_calls import RPC_HOLD_TIMEOUT_S, wait_s
+from pyconsul.types.errors import NoLeaderError
 from pyconsul.types.messages import QueryOptions, Reply
 
 Start = Callable[[str, Any], "Future[Reply]"]
@@ -43,7 +45,8 @@ class _Trip:
         self._method = method
         self._args = args
         self.now: list[Future[Reply]] = []
-        self.next: list[Future[Reply]] = []
+        self.next: list[tuple[float, Future[Reply]]] = []
+        """When they came, and their futures."""
 
     def start(self) -> Future[Reply]:
         """Ask; the first reader takes this very future."""
@@ -53,8 +56,13 @@ class _Trip:
 
     def _on_done(self, done: Future[Reply]) -> None:
         readers = self.now
-        self.now = [one for one in self.next if not one.done()]
+        waiting = [(came, one) for came, one in self.next if not one.done()]
+        self.now = [one for _, one in waiting]
         self.next = []
+        if not done.cancelled() and isinstance(done.exception(), NoLeaderError):
+            owner = self._owner
+            for came, one in waiting:
+                owner.loop.call_at(came + owner.hold_s, _give_up, one)
         if self.now:
             self.start()
         else:
@@ -175,8 +183,11 @@ class _Group:
 class SharedReads:
     """Reads under way by what they ask."""
 
-    def __init__(self, start: Start, random: Random) -> None:
+    def __init__(
+        self, start: Start, random: Random, hold_s: float = RPC_HOLD_TIMEOUT_S
+    ) -> None:
         self.start = start
+        self.hold_s = hold_s
         self.random = random
         self.deadlines = Deadlines()
         self._trips: dict[Any, _Trip] = {}
@@ -200,7 +211,7 @@ class SharedReads:
             trip = self._trips[key] = _Trip(self, key, method, args)
             return trip.start()
         reader: Future[Reply] = self.loop.create_future()
-        trip.next.append(reader)
+        trip.next.append((self.loop.time(), reader))
         return reader
 
     def forget(self, key: Any) -> None:
@@ -231,6 +242,11 @@ def _key(method: str, args: Any) -> Any:
     except TypeError:  # lists and maps
         return method, msgspec.msgpack.encode(args)
     return key
+
+
+def _give_up(reader: Future[Reply]) -> None:
+    if not reader.done():
+        reader.set_exception(NoLeaderError())
 
 
 def _settle(readers: list[Future[Reply]], done: Future[Reply]) -> None:

@@ -68,7 +68,7 @@ class ClientCaller:
         self.on_server: list[Callable[[], None]] = []
         """Called when a server is added: what waited for one may try again."""
         self.routed = RoutedCalls(_ServerTarget(self), random, hold_s)
-        self.shared = SharedReads(self._start_read, random)
+        self.shared = SharedReads(self._start_read, random, hold_s)
         self.reconfigure(rate=rate, burst=burst)
 
     def call(self, method: str, args: Any) -> Reply | Future[Reply]:
