@@ -76,9 +76,8 @@ class Load:
     def judge(self, minimum: int) -> None:
         """Stop, read everything once more, and check it all."""
         history = histories([*self.kv, *self.locks])
-        reader = KvClient(self.kv[0].node, "final", KEYS, 1)
-        for key in KEYS:
-            reader._get(key, "&consistent")  # pyright: ignore[reportPrivateUsage]
+        reader = KvClient(self.cluster.leader(), "final", KEYS, 1)
+        reader.read_all()
         history += reader.history
         assert len(reader.history) == len(KEYS)
         done = self.writes()

@@ -332,11 +332,14 @@ class RoutedCalls:
             call.leave(ConsulError(LEADERSHIP_LOST))
 
     def stop(self) -> None:
-        """Fail what is parked, and give up what is under way."""
+        """Fail what is parked, and give up what is under way.
+
+        A write under way may be done by now: "no leader" would have it repeated.
+        """
         for call in list(self.parked):
             call.fail(NoLeaderError())
         for call in list(self.in_flight):
-            call.fail(NoLeaderError())
+            call.fail(NoLeaderError() if call.repeats else _Broken("EOF"))
 
 
 def _shown(error: BaseException) -> BaseException:

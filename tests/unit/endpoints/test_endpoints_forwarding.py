@@ -448,6 +448,31 @@ async def test_stop_fails_who_waits(cluster: Follower) -> None:
     assert cluster.pool.asked[0].future.cancelled()
 
 
+@follower
+async def test_stop_does_not_deny_a_write_under_way(cluster: Follower) -> None:
+    # "No cluster leader" would make a client agent send it again.
+    write = cluster.set()
+    cluster.server.stop()
+    with pytest.raises(ConsulError, match="EOF") as failure:
+        await write
+    assert not isinstance(failure.value, NoLeaderError)
+
+
+@follower
+async def test_without_a_leader_no_shared_read_waits_twice(cluster: Follower) -> None:
+    cluster.follows("")
+    begun = now()
+    first = cluster.get()
+    await asyncio.sleep(1)
+    second = cluster.get()
+    with pytest.raises(NoLeaderError):
+        await first
+    assert now() - begun == pytest.approx(7, abs=0.01)
+    with pytest.raises(NoLeaderError):
+        await second
+    assert now() - begun == pytest.approx(8, abs=0.01)
+
+
 def leading() -> Follower:
     """The same server, leading at first."""
     cluster = Follower()
