@@ -386,7 +386,7 @@ def test_the_ring_keeps_the_last_events_and_wakes_waiters() -> None:
     woken: list[int] = []
     events.on_change.append(lambda: woken.append(1))
     for number in range(300):
-        events.add(events.stamp(replace(EVENT, name=f"e{number}")))
+        events.add(replace(EVENT, name=f"e{number}", l_time=number + 1))
     listed = events.listed()
     assert len(listed) == 256
     assert listed[-1].name == "e299"
