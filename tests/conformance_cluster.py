@@ -29,6 +29,10 @@ OWN = (*PORTS, "-server-port", "-grpc-port")
 SETTINGS = {
     "performance": {"raft_multiplier": 1},
     "enable_debug": True,
+    "ui_config": {"enabled": True},
+    # A case reads by DNS what it has just written: by default Consul's DNS may
+    # lag behind, on a server alone there is nothing to lag behind.
+    "dns_config": {"allow_stale": False},
     "autopilot": {"server_stabilization_time": "0s"},
     **{
         pool: {

@@ -40,6 +40,8 @@ from pyconsul.types.errors import ConsulError, StartError
 log = logging.getLogger("agent")
 DEAD_NODE_RECLAIM_S = 30.0
 """After it the name of a failed node may come back with another address."""
+FIRST_RETRY_S = 1.0
+"""Before the second attempt to join; doubles up to ``retry_interval``."""
 OnEvent = Callable[[PoolEvent], None]
 
 
@@ -128,16 +130,18 @@ class Pools:
                 )
                 return
             attempt += 1
+            # Agents started together miss each other by moments only.
+            pause = min(FIRST_RETRY_S * 2 ** (attempt - 1), interval / SECOND)
             if most > 0 and attempt > most:
                 raise ConsulError("max join retry exhausted, exiting")
             log.warning(
-                "Join cluster failed, will retry: cluster=%s retry_interval=%ds "
+                "Join cluster failed, will retry: cluster=%s retry_interval=%gs "
                 'error="%s"',
                 where,
-                interval // SECOND,
+                pause,
                 reason,
             )
-            await asyncio.sleep(interval / SECOND)
+            await asyncio.sleep(pause)
 
     async def join(self, addresses: Sequence[str], *, wan: bool) -> int:
         """Join through any of the addresses; raises ``ConsulError``."""
