@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from pyconsul.agent.checks.alias import judge
+from pyconsul.agent.checks.dial import split_address
 from pyconsul.agent.checks.http import HttpProbe
 from pyconsul.agent.checks.http2 import (
     DATA,
@@ -24,10 +25,10 @@ from pyconsul.agent.checks.http2 import (
     health_request,
     health_status,
 )
-from pyconsul.agent.checks.runner import Gate, Probe, TimedRunner
+from pyconsul.agent.checks.runner import Gate, OverdueError, Probe, TimedRunner
 from pyconsul.agent.checks.script import ScriptProbe
 from pyconsul.agent.checks.status import Thresholds
-from pyconsul.agent.checks.tcp import TcpProbe, split_address
+from pyconsul.agent.checks.tcp import TcpProbe
 from pyconsul.agent.checks.ttl import TtlRunner, expired_text
 from pyconsul.types.records import HealthCheck
 
@@ -52,15 +53,32 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
         await server.wait_closed()
 
 
+def test_the_first_result_counts_at_once() -> None:
+    assert Thresholds(success_before_passing=3).take("passing") == "passing"
+    assert Thresholds(failures_before_critical=3).take("critical") == "critical"
+
+
 def test_results_count_once_enough_agree() -> None:
     rule = Thresholds(success_before_passing=2, failures_before_critical=3)
-    assert [rule.take("passing") for _ in range(2)] == [None, "passing"]
+    assert rule.take("passing") == "passing"
     assert [rule.take("critical") for _ in range(3)] == [None, None, "critical"]
-    assert rule.take("passing") is None
+    assert [rule.take("passing") for _ in range(2)] == [None, "passing"]
+
+
+def test_a_warning_is_a_success() -> None:
+    rule = Thresholds(success_before_passing=2, failures_before_critical=2)
+    rule.take("critical")
+    assert [rule.take("warning") for _ in range(2)] == [None, "warning"]
+    assert [rule.take(one) for one in ("critical", "warning", "critical")] == [
+        None,
+        None,
+        None,
+    ]
 
 
 def test_a_warning_comes_before_critical() -> None:
     rule = Thresholds(failures_before_warning=1, failures_before_critical=3)
+    rule.take("passing")
     shown = [rule.take("critical") for _ in range(3)]
     assert shown == ["warning", "warning", "critical"]
 
@@ -195,11 +213,14 @@ def test_refused_connections_are_worded_as_go_does() -> None:
     async def run() -> None:
         async with listening(_hang_up) as port:
             pass
-        tcp = await TcpProbe(f"127.0.0.1:{port}", 5).run()
         text = f"dial tcp 127.0.0.1:{port}: connect: connection refused"
-        assert tcp == ("critical", text)
-        with pytest.raises(ValueError, match="connection refused"):
-            await HttpProbe(f"http://127.0.0.1:{port}/", 5, 10).run()
+        with pytest.raises(ValueError, match="refused") as tcp:
+            await TcpProbe(f"127.0.0.1:{port}", 5).run()
+        assert str(tcp.value) == text
+        url = f"http://127.0.0.1:{port}/"
+        with pytest.raises(ValueError, match="refused") as http:
+            await HttpProbe(url, 5, 10).run()
+        assert str(http.value) == f'Get "{url}": {text}'
 
     asyncio.run(run())
 
@@ -235,9 +256,8 @@ def test_script_statuses(code: int, status: str) -> None:
 
 def test_scripts_that_hang_are_killed() -> None:
     probe = ScriptProbe([sys.executable, "-c", "import time; time.sleep(60)"], 0.2, 9)
-    got, output = asyncio.run(probe.run())
-    assert got == "critical"
-    assert output == "Timed out (200ms) running check"
+    with pytest.raises(OverdueError, match=r"^Timed out \(200ms\) running check$"):
+        asyncio.run(probe.run())
 
 
 def test_a_script_that_does_not_exist_is_critical() -> None:
@@ -253,11 +273,12 @@ def test_a_script_that_does_not_exist_is_critical() -> None:
             Gate(),
             Random(1),
         )
-        runner.report(*await runner.probe())
+        status, output, _ = await runner.probe()
+        runner.report(status, output)
 
     asyncio.run(run())
     assert results[0][0] == "critical"
-    assert "No such file" in results[0][1]
+    assert "no such file" in results[0][1]
 
 
 class _Slow(Probe):
@@ -269,13 +290,13 @@ class _Slow(Probe):
 
 
 def test_a_probe_that_takes_too_long_is_critical() -> None:
-    async def run() -> tuple[str, str]:
+    async def run() -> tuple[str, str, bool]:
         runner = TimedRunner(
             "s", _Slow(), 1.0, Thresholds(), lambda *_: None, Gate(), Random(1)
         )
         return await runner.probe()
 
-    assert asyncio.run(run()) == ("critical", "Timed out after 0.01s")
+    assert asyncio.run(run()) == ("critical", "Timed out after 0.01s", False)
 
 
 def test_a_runner_repeats_until_it_is_stopped() -> None:

@@ -13,8 +13,13 @@ from pyconsul.types.errors import ConsulError
 from pyconsul.types.messages import Caller, NodeSpecificRequest, Row
 from pyconsul.types.records import HealthCheck
 
-RETRY_S = 5.0
+REFRESH_S = 60.0
+"""Seconds after which a local alias looks even without a change."""
 WAIT_NS = 60_000_000_000
+STALE_NS = 15_000_000_000
+RETRY_MAX_S = 60.0
+FREE_RETRIES = 3
+"""Failures after which a remote alias waits longer and longer."""
 
 
 def judge(
@@ -55,6 +60,7 @@ class LocalAlias:
         self._local = local
         self._notify = notify
         self._pending: asyncio.Handle | None = None
+        self._refresh: asyncio.TimerHandle | None = None
         self._callback: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -68,8 +74,9 @@ class LocalAlias:
         if self._callback is not None:
             self._local.on_change.remove(self._callback)
             self._callback = None
-        if self._pending is not None:
-            self._pending.cancel()
+        for handle in (self._pending, self._refresh):
+            if handle is not None:
+                handle.cancel()
 
     def _changed(self) -> None:
         if self._pending is None:
@@ -77,6 +84,10 @@ class LocalAlias:
 
     def _look(self) -> None:
         self._pending = None
+        if self._refresh is not None:
+            self._refresh.cancel()
+        loop = asyncio.get_running_loop()
+        self._refresh = loop.call_later(REFRESH_S, self._look)
         target = self._service_id
         if target and self._local.service(target) is None:
             node = self._local.options.node
@@ -109,24 +120,34 @@ class RemoteAlias:
             self._task.cancel()
 
     async def _watch(self) -> None:
-        index = 0
+        index = failures = 0
         while True:
             args = NodeSpecificRequest(
                 node=self._node,
                 min_query_index=index,
                 max_query_time=WAIT_NS,
                 allow_stale=True,
+                max_stale_duration=STALE_NS,
             )
             try:
                 reply = await answer(self._caller, "Health.NodeChecks", args)
             except ConsulError as error:
-                self._notify("critical", f"Failure checking aliased node: {error}")
                 index = 0
-                await asyncio.sleep(RETRY_S)
+                failures += 1
+                if failures > 1:
+                    text = f"Failure checking aliased node or service: {error}"
+                    self._notify("critical", text)
+                await asyncio.sleep(retry_after(failures))
                 continue
+            failures = 0
             index = reply.index if reply.index >= index else 0
             records: list[HealthCheck] = [_record(row) for row in reply.value]
             self._notify(*judge(records, self._service_id, self._own_id))
+
+
+def retry_after(failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row."""
+    return min(2.0 ** max(failures - FREE_RETRIES, 0), RETRY_MAX_S)
 
 
 def _record(value: Any) -> Any:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import ssl
+from dataclasses import dataclass, field
 from random import Random
 
 from pyconsul.agent.checks.alias import LocalAlias, RemoteAlias
+from pyconsul.agent.checks.dial import ClientTls
+from pyconsul.agent.checks.docker import DockerProbe
 from pyconsul.agent.checks.http import HttpProbe
 from pyconsul.agent.checks.http2 import GrpcProbe, PingProbe
+from pyconsul.agent.checks.os_service import OsServiceProbe
 from pyconsul.agent.checks.runner import Gate, Probe, Runner, TimedRunner
 from pyconsul.agent.checks.script import ScriptProbe
 from pyconsul.agent.checks.status import Notify, Thresholds
-from pyconsul.agent.checks.tcp import TcpProbe, UdpProbe, client_tls
+from pyconsul.agent.checks.tcp import TcpProbe, UdpProbe
 from pyconsul.agent.checks.ttl import TtlRunner
 from pyconsul.agent.local import LocalState
 from pyconsul.config.definitions import MIN_INTERVAL, CheckDefinition
-from pyconsul.types.durations import SECOND
-from pyconsul.types.errors import ConsulError
+from pyconsul.types.durations import MINUTE, SECOND, format_duration
 from pyconsul.types.messages import Caller
 
 TIMEOUT_S = 10.0
 SCRIPT_TIMEOUT_S = 30.0
+
+log = logging.getLogger("agent")
 
 
 @dataclass(slots=True)
@@ -32,16 +38,15 @@ class RunnerFactory:
     random: Random
     gate: Gate
     output_max: int
+    tls: ClientTls = field(default_factory=ClientTls)
 
     def make(
         self, check_id: str, definition: CheckDefinition, notify: Notify
     ) -> Runner | TtlRunner | None:
-        """Return the runner; ``None`` for checks that nothing runs.
-
-        Raises ``ConsulError`` for a kind this agent cannot run.
-        """
+        """Return the runner; ``None`` for checks that nothing runs."""
         kind = definition.kind
-        limit = definition.output_max_size or self.output_max
+        limit = min(definition.output_max_size or self.output_max, self.output_max)
+        _warn(check_id, definition)
         if kind == "ttl":
             return TtlRunner(definition.ttl / SECOND, notify, limit)
         if kind == "alias":
@@ -72,46 +77,64 @@ class RunnerFactory:
         return RemoteAlias(check_id, node, service, self.caller, notify)
 
     def _probe(self, definition: CheckDefinition, limit: int) -> Probe | None:
-        timeout = definition.timeout / SECOND
+        commands = ("script", "docker", "os_service")
+        default = SCRIPT_TIMEOUT_S if definition.kind in commands else TIMEOUT_S
+        timeout = definition.timeout / SECOND or default
         tls = definition.tls_server_name
         match definition.kind:
             case "http":
                 return HttpProbe(
                     definition.http,
-                    timeout or TIMEOUT_S,
+                    timeout,
                     limit,
                     method=definition.method,
                     header=definition.header,
                     body=definition.body,
                     disable_redirects=definition.disable_redirects,
+                    tls=self.tls,
                     tls_skip_verify=definition.tls_skip_verify,
                     tls_server_name=tls,
                 )
             case "tcp":
-                context = None
-                if definition.tcp_use_tls:
-                    context = client_tls(definition.tls_skip_verify)
-                return TcpProbe(
-                    definition.tcp, timeout or TIMEOUT_S, tls=context, server_name=tls
-                )
+                context = self._context(definition, definition.tcp_use_tls)
+                return TcpProbe(definition.tcp, timeout, tls=context, server_name=tls)
             case "udp":
-                return UdpProbe(definition.udp, timeout or TIMEOUT_S)
+                return UdpProbe(definition.udp, timeout)
             case "script":
-                wait = timeout or SCRIPT_TIMEOUT_S
-                return ScriptProbe(definition.args or [], wait, limit)
+                return ScriptProbe(definition.args or [], timeout, limit)
+            case "docker":
+                container = definition.docker_container_id
+                return DockerProbe(container, definition.args or [], timeout, limit)
+            case "os_service":
+                return OsServiceProbe(definition.os_service, timeout)
             case "grpc":
-                context = None
-                if definition.grpc_use_tls:
-                    context = client_tls(definition.tls_skip_verify)
-                return GrpcProbe(definition.grpc, timeout or TIMEOUT_S, context, tls)
+                context = self._context(definition, definition.grpc_use_tls, True)
+                return GrpcProbe(definition.grpc, timeout, context, tls)
             case "h2ping":
-                context = None
-                if definition.h2ping_use_tls:
-                    context = client_tls(definition.tls_skip_verify)
-                return PingProbe(definition.h2ping, timeout or TIMEOUT_S, context, tls)
-            case "docker" | "os_service":
-                raise ConsulError(
-                    f"{definition.kind} checks are not supported by this agent"
-                )
+                context = self._context(definition, definition.h2ping_use_tls, True)
+                return PingProbe(definition.h2ping, timeout, context, tls)
             case _:
                 return None
+
+    def _context(
+        self, definition: CheckDefinition, wanted: bool, http2: bool = False
+    ) -> ssl.SSLContext | None:
+        if not wanted:
+            return None
+        return self.tls.context(definition.tls_skip_verify, http2=http2)
+
+
+def _warn(check_id: str, definition: CheckDefinition) -> None:
+    """Say which times of a definition are raised to their minimum."""
+    if 0 < definition.interval < MIN_INTERVAL:
+        log.warning(
+            "check has interval below minimum: check=%s minimum_interval=%s",
+            check_id,
+            format_duration(MIN_INTERVAL),
+        )
+    if 0 < definition.deregister_critical_service_after < MINUTE:
+        log.warning(
+            "check has deregister interval below minimum: check=%s minimum_interval=%s",
+            check_id,
+            format_duration(MINUTE),
+        )

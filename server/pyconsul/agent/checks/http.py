@@ -1,30 +1,26 @@
 """HTTP checks: 2xx passes, 429 warns, everything else is critical.
 
-A small client on h11 (loaded at the first probe): one connection a probe,
-bodies read and only their tail kept, redirects followed as Go does.
+One connection a probe, bodies read and only their tail kept, redirects
+followed as Go does.
 """
 
 from __future__ import annotations
 
-import asyncio
-import ssl
+import base64
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from pyconsul.agent.checks.dial import ClientTls, dial
+from pyconsul.agent.checks.http_client import Exchange, request_bytes
 from pyconsul.agent.checks.runner import Probe
 from pyconsul.agent.checks.status import tail
-from pyconsul.agent.checks.tcp import client_tls, dial_error
-
-if TYPE_CHECKING:
-    import h11
 
 MAX_REDIRECTS = 10
-MAX_BODY = 16 << 20
-"""A larger body ends the reading; its status still counts."""
-CHUNK = 16384
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PLAIN = "/?%:@!$&'()*+,;=~[]-._"
+_PRIVATE = ("authorization", "cookie", "cookie2", "www-authenticate")
+_GIVEN_UP = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
 
 
 class HttpProbe(Probe):
@@ -40,6 +36,7 @@ class HttpProbe(Probe):
         header: Mapping[str, list[str]] | None = None,
         body: str = "",
         disable_redirects: bool = False,
+        tls: ClientTls | None = None,
         tls_skip_verify: bool = False,
         tls_server_name: str = "",
         user_agent: str = "Consul Health Check",
@@ -51,121 +48,132 @@ class HttpProbe(Probe):
         self._header = header or {}
         self._body = body.encode()
         self._redirects = 0 if disable_redirects else MAX_REDIRECTS
+        self._tls = tls or ClientTls()
         self._skip_verify = tls_skip_verify
         self._server_name = tls_server_name
         self._user_agent = user_agent
-        self._tls: ssl.SSLContext | None = None
+        self._first: _Hop | None = None
+        self._now = self._url
+        self._exchange: Exchange | None = None
 
     async def run(self) -> tuple[str, str]:
         """Send the request and judge the answer."""
-        url, method, body = self._url, self._method, self._body
-        for _ in range(self._redirects + 1):
-            status, reason, location, data = await self._request(url, method, body)
-            if status not in _REDIRECTS or not location or not self._redirects:
-                break
-            url = urljoin(url, location)
-            if status in (301, 302, 303) and method not in ("GET", "HEAD"):
+        if self._first is None:
+            self._first = self._hop(self._url, self._method, self._body, True)
+        hop, method, body = self._first, self._method, self._body
+        url = self._url
+        answer = await self._send(hop, method, url)
+        followed = 0
+        while answer.status in _REDIRECTS and answer.location and self._redirects:
+            if followed == self._redirects:
+                raise ValueError(f'{_verb(method)} "{url}": stopped after 10 redirects')
+            followed += 1
+            url = urljoin(url, answer.location)
+            if answer.status in (301, 302, 303) and method not in ("GET", "HEAD"):
                 method, body = "GET", b""
-        else:
-            return "critical", f'Get "{url}": stopped after 10 redirects'
-        text = tail(data, self._output_max)
+            same = urlsplit(url).netloc == urlsplit(self._url).netloc
+            answer = await self._send(self._hop(url, method, body, same), method, url)
+        return self._judge(answer)
+
+    def timeout_text(self) -> tuple[str, str]:
+        """Return the result of a probe that took too long."""
+        answer = self._exchange
+        if answer is not None and answer.status:
+            # The head came in time, and it is what counts.
+            return self._judge(answer)
+        what = _GIVEN_UP
+        if answer is None:
+            host = urlsplit(self._now).netloc.rpartition("@")[2]
+            what = f"dial tcp {host}: i/o timeout"
+        return "critical", f'{_verb(self._method)} "{self._now}": {what}'
+
+    def _judge(self, answer: Exchange) -> tuple[str, str]:
+        status = answer.status
+        text = tail(answer.body, self._output_max)
+        reason = answer.reason or _phrase(status)
         output = f"HTTP {self._method} {self._url}: {status} {reason} Output: {text}"
         if 200 <= status <= 299:
             return "passing", output
         return "warning" if status == 429 else "critical", output
 
-    async def _request(
-        self, url: str, method: str, body: bytes
-    ) -> tuple[int, str, str, bytes]:
+    async def _send(self, hop: _Hop, method: str, url: str) -> Exchange:
+        self._now = url
+        self._exchange = None
+        context = self._tls.context(self._skip_verify) if hop.secure else None
+        transport = None
+
+        def make() -> Exchange:
+            return Exchange(hop.request, self._output_max, no_body=method == "HEAD")
+
+        try:
+            transport, exchange = await dial(
+                make, hop.host, hop.port, context, self._server_name
+            )
+            self._exchange = exchange
+            await exchange.done
+        except (OSError, ValueError) as error:
+            raise ValueError(f'{_verb(method)} "{url}": {error}') from None
+        finally:
+            if transport is not None:
+                transport.abort()
+        return exchange
+
+    def _hop(self, url: str, method: str, body: bytes, same: bool) -> _Hop:
+        """Return one request; ``same``: to the host that was configured."""
         parts = urlsplit(url)
         secure = parts.scheme == "https"
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f'{method.title()} "{url}": unsupported protocol scheme')
-        port = parts.port or (443 if secure else 80)
-        if secure and self._tls is None:
-            self._tls = client_tls(self._skip_verify)
-        name = self._server_name or parts.hostname
-        shown = f"{parts.hostname}:{port}"
+        if parts.scheme not in ("http", "https"):
+            text = f'unsupported protocol scheme "{parts.scheme}"'
+            raise ValueError(f'{_verb(method)} "{url}": {text}')
+        if not parts.hostname:
+            raise ValueError(f'{_verb(method)} "{url}": http: no Host in request URL')
         try:
-            reader, writer = await asyncio.open_connection(
-                parts.hostname,
-                port,
-                ssl=self._tls if secure else None,
-                server_hostname=name if secure else None,
-            )
-        except OSError as error:
-            text = dial_error("tcp", shown, error)
-            raise ValueError(f'{method.title()} "{url}": {text}') from None
-        try:
-            target = parts.path or "/"
-            if parts.query:
-                target += "?" + parts.query
-            headers = self._headers(parts.netloc.rpartition("@")[2], body)
-            return await _exchange(reader, writer, method, target, headers, body)
-        finally:
-            writer.close()
-
-    def _headers(self, host: str, body: bytes) -> list[tuple[str, str]]:
+            port = parts.port or (443 if secure else 80)
+        except ValueError:
+            raise ValueError(f'parse "{url}": invalid port') from None
+        target = quote(parts.path, safe=_PLAIN) or "/"
+        if parts.query:
+            target += "?" + quote(parts.query, safe=_PLAIN)
         given = {name.lower(): values for name, values in self._header.items()}
-        headers = [("Host", (given.pop("host", None) or [host])[0])]
+        host = parts.netloc.rpartition("@")[2]
+        if same and given.get("host"):
+            host = given["host"][0]
+        headers = [("Host", host)]
         if "user-agent" not in given:
             headers.append(("User-Agent", self._user_agent))
         if "accept" not in given:
             headers.append(("Accept", "text/plain, text/*, */*"))
+        if parts.username is not None and "authorization" not in given:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            coded = base64.b64encode(user.encode()).decode()
+            headers.append(("Authorization", f"Basic {coded}"))
         for name, values in self._header.items():
-            if name.lower() not in ("host", "content-length", "connection"):
+            low = name.lower()
+            if low in ("host", "content-length", "connection", "transfer-encoding"):
+                continue
+            if same or low not in _PRIVATE:
                 headers.extend((name, value) for value in values)
         headers.append(("Connection", "close"))
-        if body:
+        if body or method in ("POST", "PUT", "PATCH"):
             headers.append(("Content-Length", str(len(body))))
-        return headers
+        request = request_bytes(method, target, headers, body)
+        return _Hop(parts.hostname, port, secure, request)
 
 
-async def _exchange(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    method: str,
-    target: str,
-    headers: list[tuple[str, str]],
-    body: bytes,
-) -> tuple[int, str, str, bytes]:
-    """Return status, reason, location and the body (its tail when long)."""
-    import h11
+class _Hop:
+    """One request of a probe, ready to be sent."""
 
-    connection = h11.Connection(h11.CLIENT)
-    try:
-        head = h11.Request(method=method, target=target, headers=headers)
-        out = connection.send(head) or b""
-        if body:
-            out += connection.send(h11.Data(data=body)) or b""
-        writer.write(out + (connection.send(h11.EndOfMessage()) or b""))
-        answer: h11.Response | None = None
-        kept, total = b"", 0
-        while True:
-            event: Any = connection.next_event()
-            if event is h11.NEED_DATA:
-                connection.receive_data(await reader.read(CHUNK))
-            elif isinstance(event, h11.Response):
-                answer = event
-            elif isinstance(event, h11.Data):
-                total += len(event.data)
-                kept = (kept + bytes(event.data))[-MAX_KEPT:]
-                if total > MAX_BODY:
-                    break
-            elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
-                break
-    except h11.ProtocolError as error:
-        raise ValueError(f"malformed HTTP answer: {error}") from None
-    if answer is None:
-        raise ValueError("EOF")
-    location = next(
-        (value for name, value in answer.headers if name == b"location"), b""
-    )
-    reason = bytes(answer.reason).decode("latin-1") or _phrase(answer.status_code)
-    return answer.status_code, reason, location.decode("latin-1"), kept
+    __slots__ = ("host", "port", "request", "secure")
+
+    def __init__(self, host: str, port: int, secure: bool, request: bytes) -> None:
+        self.host = host
+        self.port = port
+        self.secure = secure
+        self.request = request
 
 
-MAX_KEPT = 1 << 20
+def _verb(method: str) -> str:
+    return method.title()
 
 
 def _phrase(status: int) -> str:

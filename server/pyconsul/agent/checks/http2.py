@@ -11,8 +11,8 @@ import asyncio
 import ssl
 import struct
 
+from pyconsul.agent.checks.dial import dial_error, split_address
 from pyconsul.agent.checks.runner import Probe
-from pyconsul.agent.checks.tcp import dial_error, split_address
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
@@ -97,8 +97,6 @@ class _Http2Probe(Probe):
         self.address = address
         self._tls = tls
         self._server_name = server_name
-        if tls is not None:
-            tls.set_alpn_protocols(["h2"])
 
     async def connect(self, address: str) -> _Connection:
         """Connect and send the preface."""

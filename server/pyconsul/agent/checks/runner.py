@@ -14,7 +14,10 @@ from typing import Protocol
 
 from pyconsul.agent.checks.status import Notify, Thresholds
 
-CONCURRENT_PROBES = 128
+CONCURRENT_PROBES = 512
+"""Connections of checks under way at once; further probes wait their turn."""
+CONCURRENT_COMMANDS = 64
+"""Processes of checks under way at once; further ones wait their turn."""
 
 log = logging.getLogger("agent")
 
@@ -31,22 +34,43 @@ class Runner(Protocol):
         ...
 
 
+class OverdueError(Exception):
+    """A command ran out of time: critical now, whatever the thresholds say."""
+
+
 class Probe(ABC):
     """One kind of timed check."""
 
     timeout: float
     """Seconds a probe may take."""
+    is_command = False
+    """Whether a probe is a process."""
 
     @abstractmethod
     async def run(self) -> tuple[str, str]:
-        """Return status and output; raise ``OSError`` for a failure's text."""
+        """Return status and output.
+
+        Raises ``OSError`` or ``ValueError`` with a failure's text, and
+        ``OverdueError``.
+        """
+
+    def timeout_text(self) -> tuple[str, str]:
+        """Return the result of a probe that took too long."""
+        return "critical", f"Timed out after {self.timeout:g}s"
 
 
 class Gate:
     """Bounds how many probes run at once."""
 
-    def __init__(self, limit: int = CONCURRENT_PROBES) -> None:
+    def __init__(
+        self, limit: int = CONCURRENT_PROBES, commands: int = CONCURRENT_COMMANDS
+    ) -> None:
+        self.limit = limit
+        self.command_limit = commands
         self.slots = asyncio.Semaphore(limit)
+        self.commands = asyncio.Semaphore(commands)
+        self.running = 0
+        self.running_commands = 0
 
 
 class TimedRunner:
@@ -63,6 +87,7 @@ class TimedRunner:
         random: Random,
     ) -> None:
         self._check_id = check_id
+        self._name = f"check {check_id}"
         self._probe = probe
         self._interval = interval
         self._thresholds = thresholds
@@ -72,6 +97,7 @@ class TimedRunner:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
+        self._shown = ""
 
     def start(self) -> None:
         """Schedule the first probe at a random part of the interval."""
@@ -91,36 +117,54 @@ class TimedRunner:
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._once(), name=f"check {self._check_id}")
+        self._task = loop.create_task(self._once(), name=self._name)
 
     async def _once(self) -> None:
-        async with self._gate.slots:
-            status, output = await self.probe()
+        gate = self._gate
+        command = self._probe.is_command
+        async with gate.commands if command else gate.slots:
+            gate.running += 1
+            gate.running_commands += command
+            try:
+                status, output, at_once = await self.probe()
+            finally:
+                gate.running -= 1
+                gate.running_commands -= command
         self._task = None
         if self._stopped:
             return
-        self.report(status, output)
-        self._schedule(self._interval)
+        self.report(status, output, at_once=at_once)
+        # What a report leads to may have ended this check.
+        if not self._stopped:
+            self._schedule(self._interval)
 
-    async def probe(self) -> tuple[str, str]:
-        """Run the probe within its time; every failure is a critical result."""
+    async def probe(self) -> tuple[str, str, bool]:
+        """Run the probe within its time; every failure is a critical result.
+
+        The third value says that thresholds do not matter.
+        """
         try:
             async with asyncio.timeout(self._probe.timeout):
-                return await self._probe.run()
+                return (*await self._probe.run(), False)
         except TimeoutError:
-            return "critical", self.timeout_text()
+            return (*self._probe.timeout_text(), False)
+        except OverdueError as error:
+            return "critical", str(error), True
         except (OSError, ValueError) as error:
-            return "critical", str(error) or type(error).__name__
+            return "critical", str(error) or type(error).__name__, False
+        except Exception as error:
+            # A fault of ours must not end the check silently.
+            log.error("check failed: check=%s", self._check_id, exc_info=error)
+            return "critical", f"internal error: {type(error).__name__}", False
 
-    def timeout_text(self) -> str:
-        """Return the output of a probe that took too long."""
-        return f"Timed out after {self._probe.timeout:g}s"
-
-    def report(self, status: str, output: str) -> None:
+    def report(self, status: str, output: str, *, at_once: bool = False) -> None:
         """Show a result, once enough of them agree."""
         shown = self._thresholds.take(status)
+        if at_once:
+            shown = status
         if shown is None:
             return
-        if shown == "critical":
+        if shown == "critical" and self._shown != shown:
             log.warning("Check is now critical: check=%s", self._check_id)
+        self._shown = shown
         self._notify(shown, output)

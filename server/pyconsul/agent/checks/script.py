@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Sequence
 
-from pyconsul.agent.checks.runner import Probe
-from pyconsul.agent.checks.status import tail
+from pyconsul.agent.checks.process import Command
+from pyconsul.agent.checks.runner import OverdueError, Probe
+from pyconsul.agent.checks.status import captured
 from pyconsul.types.durations import format_duration
-
-CHUNK = 65536
 
 
 class ScriptProbe(Probe):
     """Runs ``args`` in a process group of its own, which a timeout kills."""
+
+    is_command = True
 
     def __init__(self, args: Sequence[str], timeout: float, output_max: int) -> None:
         self.timeout = timeout + 5.0
@@ -25,38 +24,27 @@ class ScriptProbe(Probe):
 
     async def run(self) -> tuple[str, str]:
         """Start, read until it ends, judge the exit status."""
-        process = await asyncio.create_subprocess_exec(
-            *self._args,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        kept, total = b"", 0
-        assert process.stdout is not None
+        command = Command(self._args, self._output_max)
         try:
             async with asyncio.timeout(self._limit):
-                while chunk := await process.stdout.read(CHUNK):
-                    total += len(chunk)
-                    kept = (kept + chunk)[-self._output_max :]
-                code = await process.wait()
+                code = await command.wait()
         except TimeoutError:
-            text = format_duration(int(self._limit * 1e9))
-            return "critical", f"Timed out ({text}) running check"
+            text = overdue_text(self._limit)
+            output = captured(command.kept, command.total, self._output_max)
+            raise OverdueError(f"{text}\n\n{output}" if output else text) from None
         finally:
-            await _end(process)
-        output = tail(kept, self._output_max)
-        if total > self._output_max:
-            output = f"Captured {len(kept)} of {total} bytes\n...\n{output}"
-        status = {0: "passing", 1: "warning"}.get(code, "critical")
-        return status, output
+            await command.end()
+        output = captured(command.kept, command.total, self._output_max)
+        if code < 0 and not output:
+            output = f"signal: {-code}"
+        return exit_status(code), output
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill what is left of the process group, so that nothing outlives a probe."""
-    if process.returncode is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        await asyncio.shield(process.wait())
+def exit_status(code: int) -> str:
+    """Return the status an exit code stands for."""
+    return {0: "passing", 1: "warning"}.get(code, "critical")
+
+
+def overdue_text(limit: float) -> str:
+    """Return what is shown of a command that took longer than ``limit`` seconds."""
+    return f"Timed out ({format_duration(int(limit * 1e9))}) running check"

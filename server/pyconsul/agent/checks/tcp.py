@@ -3,46 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import ssl
 
+from pyconsul.agent.checks.dial import dial, dial_error, split_address
 from pyconsul.agent.checks.runner import Probe
 
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``host:port`` or ``[v6]:port``."""
-    host, colon, port = address.rpartition(":")
-    if not colon:
-        raise ValueError(f"dial tcp: address {address}: missing port in address")
-    try:
-        number = int(port)
-    except ValueError:
-        raise ValueError(f"dial tcp: lookup tcp/{port}: unknown port") from None
-    return host.strip("[]"), number
-
-
-def dial_error(network: str, address: str, error: OSError) -> str:
-    """Return Go's wording of a failed dial."""
-    known = {
-        errno.ECONNREFUSED: "connect: connection refused",
-        errno.EHOSTUNREACH: "connect: no route to host",
-        errno.ENETUNREACH: "connect: network is unreachable",
-    }
-    number = error.errno if error.errno is not None else 0
-    reason = known.get(number)
-    if reason is None:
-        reason = os.strerror(number).lower() if number > 0 else str(error)
-    return f"dial {network} {address}: {reason}"
-
-
-def client_tls(skip_verify: bool) -> ssl.SSLContext:
-    """Return a client context; ``skip_verify`` accepts any certificate."""
-    context = ssl.create_default_context()
-    if skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+DATAGRAM = b"\n"
+"""What a UDP check sends; an empty datagram would not leave every loop."""
 
 
 class TcpProbe(Probe):
@@ -60,21 +27,24 @@ class TcpProbe(Probe):
         self._address = address
         self._tls = tls
         self._server_name = server_name
+        self._passing = ("passing", f"TCP connect {address}: Success")
 
     async def run(self) -> tuple[str, str]:
         """Connect and close at once."""
         host, port = split_address(self._address)
-        try:
-            _, writer = await asyncio.open_connection(
-                host,
-                port,
-                ssl=self._tls,
-                server_hostname=(self._server_name or host) if self._tls else None,
-            )
-        except OSError as error:
-            return "critical", dial_error("tcp", self._address, error)
-        writer.close()
-        return "passing", f"TCP connect {self._address}: Success"
+        transport, _ = await dial(
+            asyncio.Protocol, host, port, self._tls, self._server_name
+        )
+        if self._tls is None:
+            # A plain close: what listens sees an orderly end, not a reset.
+            transport.close()
+        else:
+            transport.abort()
+        return self._passing
+
+    def timeout_text(self) -> tuple[str, str]:
+        """Return the result of a probe that took too long."""
+        return "critical", f"dial tcp {self._address}: i/o timeout"
 
 
 class _Echo(asyncio.DatagramProtocol):
@@ -101,11 +71,15 @@ class UdpProbe(Probe):
     async def run(self) -> tuple[str, str]:
         """Send one datagram and wait."""
         loop = asyncio.get_running_loop()
-        transport, protocol = await loop.create_datagram_endpoint(
-            _Echo, remote_addr=split_address(self._address)
-        )
+        host, port = split_address(self._address)
         try:
-            transport.sendto(b"")
+            transport, protocol = await loop.create_datagram_endpoint(
+                _Echo, remote_addr=(host, port)
+            )
+        except OSError as error:
+            return "critical", dial_error("udp", self._address, error)
+        try:
+            transport.sendto(DATAGRAM)
             async with asyncio.timeout(self._wait):
                 await protocol.result
         except TimeoutError:
