@@ -33,6 +33,8 @@ from pyconsul.agent.records import (
     validate_check,
     validate_service,
 )
+from pyconsul.agent.remote_exec import EVENT as REMOTE_EXEC
+from pyconsul.agent.remote_exec import RemoteExec
 from pyconsul.config.definitions import CheckDefinition, ServiceDefinition
 from pyconsul.config.model import AgentConfig
 from pyconsul.serf.consul import encode_user_event
@@ -93,6 +95,9 @@ class Agent:
         )
         self.sync = AntiEntropy(self.local, caller, self._random, clock)
         self.event_log = EventLog()
+        self.remote_exec = RemoteExec(
+            config.node_name, caller, lambda: self.local.options.default_token
+        )
         self._store = Persistence(config.data_dir)
         self._runners: dict[str, Runner | TtlRunner] = {}
         self._definitions: dict[str, CheckDefinition] = {}
@@ -165,6 +170,7 @@ class Agent:
                 group.create_task(self.sync.run(), name="anti-entropy")
                 group.create_task(self._reap(), name="reaper")
         finally:
+            self.remote_exec.stop()
             self.stop_checks()
 
     def stop_checks(self) -> None:
@@ -485,6 +491,15 @@ class Agent:
         """Take an event of the pool, if it is meant for this agent."""
         services = self.local.services().values()
         if is_for(event, self.config.node_name, services):
+            if event.name == REMOTE_EXEC:
+                if not self.config.disable_remote_exec:
+                    self.remote_exec.receive(event)
+                    return
+                log.info(
+                    "ignoring remote exec event, disabled.: event_name=%s event_id=%s",
+                    event.name,
+                    event.id,
+                )
             log.debug("new event: event_name=%s event_id=%s", event.name, event.id)
             self.event_log.add(event)
 
