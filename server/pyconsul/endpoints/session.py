@@ -111,6 +111,8 @@ def renew(server: Server, args: SessionSpecificRequest, who: Authorizer) -> Repl
     for session in found:
         if not who.session_write(session.node):
             raise PermissionDeniedError
+        if server.session_timers.is_ending(session.id):
+            return Reply([])
         server.session_timers.arm(session)
     return Reply(found)
 

@@ -30,6 +30,7 @@ class SessionTimers:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._timers: dict[str, TimerHandle] = {}
+        self._ending: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._timers)
@@ -43,6 +44,13 @@ class SessionTimers:
         self.forget(session.id)
         if ttl_s > 0:
             self._start(session.id, ttl_s * TTL_FACTOR, 0)
+
+    def is_ending(self, session_id: str) -> bool:
+        """Say whether its time was up and the command that ends it is under way.
+
+        Nothing can keep such a session: a renewal would promise too much.
+        """
+        return session_id in self._ending
 
     def arm_all(self) -> None:
         """Give every session a full period: we have just come to lead."""
@@ -72,8 +80,10 @@ class SessionTimers:
         self._timers.pop(session_id, None)
         request = SessionRequest(op="destroy", session=Session(id=session_id))
         proposed = self._server.log.propose(commands.encode_session(request))
+        self._ending.add(session_id)
 
         def retry(done: Future[object]) -> None:
+            self._ending.discard(session_id)
             if done.cancelled() or done.exception() is None:
                 return
             if attempt + 1 < DESTROY_ATTEMPTS_MAX and self._server.log.is_leader:

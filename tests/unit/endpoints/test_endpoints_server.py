@@ -157,6 +157,31 @@ def test_sessions_that_are_refused(fields: dict[str, Any], text: str) -> None:
     run(main)
 
 
+def test_a_renewal_is_refused_once_the_end_of_a_session_is_under_way() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        await cluster.node()
+        one = await session(cluster, ttl="10s")
+        asked: list[Any] = []
+
+        def renew() -> None:
+            assert cluster.state.get_session(one) is not None
+            request = SessionSpecificRequest(session_id=one)
+            reply = cluster.call("Session.Renew", request)
+            assert isinstance(reply, Reply)
+            asked.append(reply.value)
+
+        # In the loop's turn in which its time is up, but after that.
+        loop = asyncio.get_running_loop()
+        loop.call_at(cluster.server.session_timers._timers[one].when(), renew)
+        await asyncio.sleep(30)
+        assert asked == [[]]
+        assert cluster.state.get_session(one) is None
+        assert not cluster.server.session_timers.is_ending(one)
+
+    run(main)
+
+
 def test_sessions_end_after_twice_their_ttl_unless_renewed() -> None:
     async def main() -> None:
         cluster = Cluster()
