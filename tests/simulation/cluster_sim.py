@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from msgspec.structs import replace
 from sim_checks import Checks, SimFsm, Violation
 from sim_disk import SimDisk, SimStore
 from sim_loop import SimMachine
@@ -37,9 +38,10 @@ from pyconsul.raft.replication import Leadership
 from pyconsul.serf.keys import KeyResponse
 from pyconsul.serf.member import Member, MemberEvent, Status
 from pyconsul.state.store import StateStore
+from pyconsul.types.coordinates import Coord
 from pyconsul.types.errors import ConsulError
 from pyconsul.types.messages import Reply
-from pyconsul.types.operations import AutopilotConfig
+from pyconsul.types.operations import DEFAULT_AUTOPILOT
 
 SETTINGS = Settings(
     election_timeout=0.4,
@@ -154,9 +156,9 @@ class SimServer:
                 session_ttl_min_s=0.1,
                 rpc_hold_timeout_s=HOLD_S,
                 heartbeat_s=SETTINGS.heartbeat_interval,
-                autopilot=AutopilotConfig(
+                autopilot=replace(
+                    DEFAULT_AUTOPILOT,
                     cleanup_dead_servers=options.cleanup,
-                    last_contact_threshold=200_000_000,
                     server_stabilization_time=500_000_000,
                 ),
             ),
@@ -244,6 +246,9 @@ class SimPool:
 
     def user_event(self, name: str, payload: bytes) -> None:
         pass
+
+    def coordinate_of(self, name: str) -> Coord | None:
+        return None
 
     def force_leave(self, name: str, prune: bool = False) -> None:
         self._cluster.force_leave(name)

@@ -4,6 +4,7 @@ A line is one statement; ``#`` begins a comment. Options first::
 
     servers 5                    weather loss 0.02 duplicates 0.02 late 0.1
     skew 0.01                    snapshots every 40 keep 10
+    sync 5ms
     load kv 4 60/s               load locks 3 20/s      load ttl 2 8/s
 
 Then what happens, at seconds after the cluster serves::
@@ -96,6 +97,8 @@ def _statement(found: Scenario, words: list[str]) -> None:
             options.skew = float(share)
         case ["snapshots", "every", every, "keep", keep]:
             options.snapshot_every, options.trailing = int(every), int(keep)
+        case ["sync", time]:
+            options.sync_s = float(time.removesuffix("ms")) / 1000
         case ["load", kind, count, rate] if kind in ("kv", "locks", "ttl"):
             found.loads.append((kind, int(count), float(rate.removesuffix("/s"))))
         case ["at", when, verb, *rest] if verb in ACTIONS:

@@ -115,9 +115,9 @@ class Checks:
             self.fail(f"new leader {server.id} has not the entry {self.newest}")
         for index in range(max(1, self.newest - COMPARED), self.newest + 1):
             term = self.committed.get(index)
-            if term is not None and index >= log.first_index:
-                if log.term(index) != term:
-                    self.fail(f"new leader {server.id} lost the entry {index}")
+            here = log.term(index) if index >= log.first_index else term
+            if term is not None and here != term:
+                self.fail(f"new leader {server.id} lost the entry {index}")
 
     def _commit(self, server: SimServer, index: int, term: int) -> None:
         known = self.committed.get(index)

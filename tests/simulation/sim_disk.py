@@ -11,6 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 
+from sim_loop import SimLoop
+
 from pyconsul.net.log_records import (
     HEADER,
     HEADER_MAGIC,
@@ -29,7 +31,6 @@ from pyconsul.raft.messages import (
     HardState,
     SnapshotMeta,
 )
-from sim_loop import SimLoop
 
 SECTOR = 512
 _TAIL = 24

@@ -177,12 +177,13 @@ class SimMachine:
         self.paused = True
 
     def resume(self) -> None:
-        """Go on: what came meanwhile first, then the timers that are due."""
+        """Go on: what came meanwhile, by one connection or another, then timers."""
         if not self.paused:
             return
         self.paused = False
         messages, self._messages = self._messages, []
         timers, self._timers = self._timers, []
+        self.rng.shuffle(messages)
         for call in messages:
             self.run(call)
         for loop, handle in timers:

@@ -284,7 +284,7 @@ class _Call:
         self.boots = (self.server.machine.boots, target.machine.boots)
         data = pack(self.method.args_to_plain(self.args))
         self.loop.call_later(BREAK_S, self._watch)
-        if self.cluster.faulty and rng.random() < 0.01:
+        if self.cluster.network.weather.loss and rng.random() < 0.01:
             # The connection breaks: before it was served, or after.
             served = rng.random() < 0.5
             self.loop.call_later(rng.uniform(0.0, 0.2), self._fail, "EOF", True)

@@ -1,0 +1,302 @@
+"""Whole servers through faults, and proof that the checks see broken rules.
+
+A failing run prints the line that repeats it (``soak.py``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cluster_sim import SimCluster, SimServer
+from scenario import EXPECTS, Run, ScenarioError, parse
+from sim_checks import Violation
+from soak import FILES, run_cluster, scenario
+
+from pyconsul.net.raft_driver import RaftDriver
+from pyconsul.net.raft_pump import RaftPump
+from pyconsul.raft.core import Raft
+from pyconsul.raft.elections import Elections
+from pyconsul.raft.following import Following
+from pyconsul.raft.log import RaftLog
+from pyconsul.raft.messages import AppendRequest, Ready, VoteRequest
+from pyconsul.raft.replication import Leadership
+from pyconsul.state.kv import KVTable
+from pyconsul.types.records import DirEntry
+
+Break = Callable[[pytest.MonkeyPatch, Run], None]
+BOUND = 30
+"""A broken rule must be seen by one of this many seeds."""
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", [path.stem for path in FILES])
+def test_scenarios(name: str, seed: int) -> None:
+    run_cluster(name, seed)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_anything_may_happen(seed: int) -> None:
+    run_cluster("chaos", seed)
+
+
+# Seeds that found something, each with what it was.
+@pytest.mark.parametrize(("name", "seed"), [])
+def test_seeds_that_failed_once(name: str, seed: int) -> None:
+    run_cluster(name, seed)
+
+
+def trace(seed: int) -> list[Any]:
+    run = run_cluster("chaos", seed)
+    ops = [str(op) for client in run.clients for op in client.history]
+    return [*run.log, *ops, *run.cluster.checks.committed.items()]
+
+
+def test_a_seed_repeats_itself() -> None:
+    assert trace(5) == trace(5)
+    assert trace(5) != trace(6)
+
+
+def test_without_faults_there_is_one_leader_and_nothing_unknown() -> None:
+    text = "servers 5\nload kv 4 80/s\nload locks 2 20/s\nrun 5\nexpect done 350"
+    run = Run(parse("calm", text), 1).go()
+    assert len(run.cluster.checks.leaders) == 1
+    history = [op for client in run.clients for op in client.history]
+    assert all(op.back < math.inf for op in history)
+    assert EXPECTS["crashes"](run) == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["servers many", "at 1.0 explode s1", "load tea 1 2/s", "expect tea 1"]
+)
+def test_a_line_that_means_nothing_is_named(line: str) -> None:
+    with pytest.raises(ScenarioError, match=f"bad:2: {line}"):
+        parse("bad", f"servers 3\n{line}\n")
+
+
+# --- rules broken on purpose ---
+
+
+def two_votes(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    honest = Elections._on_vote_request
+
+    def vote(self: Elections, message: VoteRequest) -> None:
+        self.vote = self.leader_id = ""
+        honest(self, message)
+
+    monkeypatch.setattr(Elections, "_on_vote_request", vote)
+
+
+def forgotten_votes(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """Term and vote are not on disk before a vote is given."""
+    honest = SimServer.start
+
+    def start(self: SimServer) -> None:
+        self.disk.state = type(self.disk.state)(term=max(self.disk.state.term - 1, 1))
+        honest(self)
+
+    monkeypatch.setattr(SimServer, "start", start)
+
+
+def votes_for_old_logs(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    honest = Elections._on_vote_request
+
+    def vote(self: Elections, message: VoteRequest) -> None:
+        last = (self.log.last_term, self.log.last_index)
+        new = type(message)(
+            sender=message.sender,
+            target=message.target,
+            term=message.term,
+            tag=message.tag,
+            last_term=last[0],
+            last_index=last[1],
+            pre=message.pre,
+            transfer=message.transfer,
+        )
+        honest(self, new)
+
+    monkeypatch.setattr(Elections, "_on_vote_request", vote)
+
+
+def commit_alone(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setattr(Leadership, "quorum_index", lambda self: self.log.stable)
+
+
+def count_before_sync(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """Answers leave before what they promise is on disk."""
+    honest = RaftPump._handle
+
+    def handle(self: RaftPump, ready: Ready) -> None:
+        ready.messages = [*ready.messages, *ready.after_persist]
+        ready.after_persist = []
+        honest(self, ready)
+
+    monkeypatch.setattr(RaftPump, "_handle", handle)
+
+
+def lose_synced_entries(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    for server in run.cluster.servers:
+        server.disk.lose_synced = 5
+
+
+def append_unseen(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """A follower takes entries without looking at what stands before them."""
+    honest = Following._on_append
+
+    def append(self: Following, message: AppendRequest) -> None:
+        previous = self.log.term(message.prev_index)
+        if previous is not None:
+            message = type(message)(
+                sender=message.sender,
+                target=message.target,
+                term=message.term,
+                tag=message.tag,
+                prev_index=message.prev_index,
+                prev_term=previous,
+                entries=message.entries,
+                commit=message.commit,
+            )
+        honest(self, message)
+
+    monkeypatch.setattr(Following, "_on_append", append)
+
+
+def commit_old_terms(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """Entries of earlier terms are committed by counting (figure 8)."""
+    honest = Leadership.__init__
+
+    def begin(self: Leadership, *args: Any) -> None:
+        honest(self, *args)
+        self.term_start = 0
+
+    monkeypatch.setattr(Leadership, "__init__", begin)
+
+
+def read_without_lease(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    run.cluster.checks.leases = False
+    monkeypatch.setattr(RaftDriver, "has_lease", lambda self: self.is_leader)
+
+
+def lease_too_long(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """The lease outlives the time after which others elect."""
+
+    def has_lease(self: Raft, now: float) -> bool:
+        lead = self.leadership
+        return lead is not None and now - lead.lease_start < 3.0
+
+    def tick(self: Raft, now: float) -> None:
+        lead = self.leadership
+        if lead is not None and now - lead.lease_start < 3.0:
+            self._now = max(self._now, now)
+            if now >= lead.heartbeat_due:
+                self._messages.extend(lead.begin_round(now))
+            return
+        honest(self, now)
+
+    honest = Raft.tick
+    monkeypatch.setattr(Raft, "has_lease", has_lease)
+    monkeypatch.setattr(Raft, "tick", tick)
+
+
+def confirm_reads_alone(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """A consistent read is answered by a leader without asking anybody."""
+    run.cluster.checks.leases = False
+
+    def verify(self: RaftDriver) -> Any:
+        future = self._loop.create_future()
+        future.set_result(None)
+        return future
+
+    monkeypatch.setattr(RaftDriver, "verify_leader", verify)
+    monkeypatch.setattr(RaftDriver, "has_lease", lambda self: self.is_leader)
+
+
+def lead_before_caught_up(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """A new leader reads and writes before it has applied the old terms."""
+    monkeypatch.setattr(Raft, "caught_up", lambda self: self.leadership is not None)
+
+
+def two_holders(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """A lock is given to whoever asks."""
+
+    def lock(self: KVTable, index: int, entry: DirEntry) -> DirEntry | None:
+        return self._write(index, entry, entry.session, 1)
+
+    monkeypatch.setattr(KVTable, "lock", lock)
+
+
+def private_state(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """Applying depends on something that is not in the command."""
+    counter = itertools.count()
+    honest = KVTable.set
+
+    def put(self: KVTable, index: int, entry: DirEntry) -> DirEntry:
+        flags = int(next(counter) % 97 == 0)
+        fresh = DirEntry(key=entry.key, value=entry.value, flags=flags)
+        return honest(self, index, fresh)
+
+    monkeypatch.setattr(KVTable, "set", put)
+
+
+def lost_truncation(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """A follower keeps its own entries where the leader has others."""
+    monkeypatch.setattr(RaftLog, "conflict", _by_index)
+
+
+def _by_index(self: RaftLog, entries: Any) -> int:
+    for position, entry in enumerate(entries):
+        if entry.index > self.last_index:
+            return position
+    return len(entries)
+
+
+# What breaks which rule, where to look, what is then said, and the first seed.
+BROKEN: list[tuple[Break, str, str, int]] = [
+    (two_votes, "chaos", "votes twice|two leaders|reads", 0),
+    (forgotten_votes, "chaos", "", 1),
+    (votes_for_old_logs, "chaos", "lost the entry|has not the entry", 2),
+    (commit_alone, "leader-isolated", "is committed, but", 0),
+    (count_before_sync, "power-cut", "", 0),
+    (lose_synced_entries, "power-cut", "", 0),
+    (append_unseen, "chaos", "", 1),
+    (commit_old_terms, "chaos", "", 6),
+    (read_without_lease, "pause-leader", "not linearizable", 3),
+    (lease_too_long, "leader-isolated", "both hold a lease|not linearizable", 0),
+    (confirm_reads_alone, "pause-leader", "not linearizable", 14),
+    (lead_before_caught_up, "leader-crash", "not linearizable", 4),
+    (two_holders, "leader-crash", "not linearizable: lock", 0),
+    (private_state, "rolling-restart", "another state", 0),
+    (lost_truncation, "chaos", "", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("broken", "name", "what", "first"),
+    BROKEN,
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_broken_rule_is_seen(
+    broken: Break, name: str, what: str, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(first, first + BOUND):
+        run = Run(scenario(name, seed), seed)
+        with monkeypatch.context() as patch:
+            broken(patch, run)
+            try:
+                run.go()
+            except (Violation, AssertionError) as found:
+                print(seed, str(found)[:300])
+                if not what or any(part in str(found) for part in what.split("|")):
+                    return
+    pytest.fail(f"{BOUND} seeds did not see it")
+
+
+def test_cluster_of_unequal_clocks() -> None:
+    """A lease holds although clocks differ by as much as it tolerates."""
+    text = "servers 5\nskew 0.2\nload kv 4 80/s\nat 1 isolate leader\nat 3 heal\n"
+    run = Run(parse("skew", text + "at 4 pause leader 1\nrun 6\nexpect leaders 2"), 3)
+    assert isinstance(run.cluster, SimCluster)
+    run.go()
