@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -36,7 +36,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def listening(serve: Serve) -> AsyncIterator[int]:
+async def listening(serve: Serve) -> AsyncGenerator[int]:
     async def client(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -292,7 +292,7 @@ class _Slow(Probe):
 def test_a_probe_that_takes_too_long_is_critical() -> None:
     async def run() -> tuple[str, str, bool]:
         runner = TimedRunner(
-            "s", _Slow(), 1.0, Thresholds(), lambda *_: None, Gate(), Random(1)
+            "s", _Slow(), 1.0, Thresholds(), lambda _, __: None, Gate(), Random(1)
         )
         return await runner.probe()
 
