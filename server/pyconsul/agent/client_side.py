@@ -11,6 +11,8 @@ from pyconsul.config.model import AgentConfig
 from pyconsul.endpoints.pool import server_of
 from pyconsul.net.client_caller import ClientCaller
 from pyconsul.net.rpc_pool import RpcPool
+from pyconsul.net.snapshot_ports import ClientSnapshots
+from pyconsul.net.snapshot_stream import SnapshotClient
 from pyconsul.serf.member import MemberEvent, Status
 from pyconsul.types.durations import SECOND
 
@@ -32,6 +34,7 @@ class ClientSide:
             burst=config.limits.rpc_max_burst,
             nodes=pools.alive,
         )
+        self.snapshots = ClientSnapshots(self.caller.servers, SnapshotClient())
 
     @property
     def on_server(self) -> list[Callable[[], None]]:

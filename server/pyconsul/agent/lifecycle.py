@@ -27,6 +27,7 @@ from pyconsul.agent.server_side import ServerSide
 from pyconsul.config.model import AgentConfig
 from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.server import DnsServer
+from pyconsul.http import snapshot
 from pyconsul.http.agent_api import add_agent_routes
 from pyconsul.http.api import build_routes
 from pyconsul.http.face import HttpOptions
@@ -259,6 +260,9 @@ class Lifecycle:
         )
         routes = build_routes(options, ui_path=_ui_path(config))
         add_agent_routes(routes, agent)
+        side = self._server_side or self._client_side
+        if side is not None:
+            snapshot.add_routes(routes, side.snapshots)
         http = HttpServer(caller, routes, options)
         self._closing.push_async_callback(http.stop)
         if self._server_side is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from pyconsul.net.raft_recovery import PEERS_FILE
 from pyconsul.net.raft_transport import RaftTransport
 from pyconsul.net.rpc_pool import RpcPool, RpcPoolLimits
 from pyconsul.net.rpc_server import RpcServer, RpcServerLimits
+from pyconsul.net.snapshot_ports import ServerSnapshots
+from pyconsul.net.snapshot_stream import SnapshotClient, serve_snapshots
 from pyconsul.raft.messages import Settings
 from pyconsul.serf.member import MemberEvent
 from pyconsul.state.store import StateStore
@@ -98,9 +101,15 @@ class ServerSide:
             forwarder=LeaderForwarder(self.rpc_pool, hold_s),
         )
         self.server.cluster.attach(pools.lan, pools.wan, self.rpc_pool)
+        self.driver.on_restored.append(self.server.on_restored)
+        folder = Path(config.data_dir) if config.data_dir else None
+        self.snapshots = ServerSnapshots(
+            self.server, self.driver, SnapshotClient(), folder=folder, hold_s=hold_s
+        )
         self.rpc_server = RpcServer(
             self.server,
             raft=self.transport,
+            snapshot=partial(serve_snapshots, self.snapshots, folder),
             limits=RpcServerLimits(
                 max_conns_per_client=config.limits.rpc_max_conns_per_client,
                 handshake_timeout_s=config.limits.rpc_handshake_timeout / SECOND,

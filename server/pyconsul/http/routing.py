@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, TypeVar, cast
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
 from pyconsul.types.messages import Cell
@@ -43,6 +43,14 @@ class StreamSink(Protocol):
 
     def close(self) -> None:
         """End the answer."""
+        ...
+
+    def abort(self) -> None:
+        """Break off: the client must see that the answer is not whole."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough, or has gone."""
         ...
 
     def on_close(self, callback: Callable[[], None]) -> None:
@@ -224,9 +232,10 @@ class Route:
     """A pattern's handlers by method, and the limit of its bodies.
 
     ``body_option`` is the configuration key named when a body is too large.
+    A ``spooled`` body goes to a file, ``Request.upload``.
     """
 
-    __slots__ = ("allow", "body_limit", "body_option", "handlers", "v1")
+    __slots__ = ("allow", "body_limit", "body_option", "handlers", "spooled", "v1")
 
     def __init__(
         self,
@@ -234,7 +243,9 @@ class Route:
         v1: bool,
         body_limit: int,
         body_option: str,
+        spooled: bool = False,
     ) -> None:
+        self.spooled = spooled
         self.handlers = handlers
         self.allow = ",".join(["OPTIONS", *handlers]).encode()
         self.v1 = v1
@@ -256,12 +267,13 @@ class Routes:
         *,
         body_limit: int = DEFAULT_BODY_LIMIT,
         body_option: str = "",
+        spooled: bool = False,
         **handlers: Handler,
     ) -> None:
         """Add a pattern: ``add("session/create", PUT=create)``."""
         absolute = pattern.startswith("/")
         path = pattern if absolute else "/v1/" + pattern
-        route = Route(handlers, not absolute, body_limit, body_option)
+        route = Route(handlers, not absolute, body_limit, body_option, spooled)
         if path.endswith("/") and path != "/":
             entries = self._prefixes.setdefault(_noun(path), [])
             entries.append((path, route))
@@ -314,6 +326,7 @@ class Request:
         "query",
         "remote",
         "route",
+        "upload",
     )
 
     def __init__(
@@ -333,6 +346,8 @@ class Request:
         self.remote = remote
         self.argument = ""
         self.body: bytes = b""
+        self.upload: BinaryIO | None = None
+        """The body where the route is ``spooled``; who takes it closes it."""
         self.body_length = 0
         self.chunked = False
         self.route: Route | None = None

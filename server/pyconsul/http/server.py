@@ -24,6 +24,7 @@ from pyconsul.http.face import STATUS_LINES, Face, HttpOptions
 from pyconsul.http.hot import MAX_REQUEST, HotAnswer
 from pyconsul.http.routing import Request, Response, Routes
 from pyconsul.http.stream import Stream
+from pyconsul.http.uploads import close_upload, spool
 from pyconsul.types.messages import Caller
 
 MAX_HEAD = 256 << 10
@@ -122,7 +123,11 @@ class Connection(asyncio.Protocol):
         if self._counted:
             self._server.leave(self, self._remote)
         self._close_after = True
+        for waiting, *_ in self._backlog:
+            close_upload(waiting)
         self._backlog.clear()
+        if self._request is not None:
+            close_upload(self._request)
         if self._held is not None:
             self._held.cancel()
             self._held = None
@@ -174,10 +179,14 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads slowly: stop answering."""
         self._paused = True
+        if self._stream is not None:
+            self._stream.pause()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._paused = False
+        if self._stream is not None:
+            self._stream.resume()
         self._pump()
 
     # --- httptools' callbacks
@@ -225,10 +234,13 @@ class Connection(asyncio.Protocol):
             return
         if request.chunked:
             request.body_length += len(body)
-        if request.body_length <= request.route.body_limit:
-            self._body.append(body)
-        else:
+        if request.body_length > request.route.body_limit:
             self._body.clear()
+            close_upload(request)
+        elif request.route.spooled:
+            spool(request, body)
+        else:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         """A request is complete; it is answered in its turn."""
@@ -302,6 +314,8 @@ class Connection(asyncio.Protocol):
                 break
             request, alive, old, key = backlog.popleft()
             answer = self._face.answer(request)
+            if request.upload is not None:
+                close_upload(request)
             if isinstance(answer, Response):
                 self._send(request, answer, alive, old, key)
             elif answer.done():

@@ -19,6 +19,7 @@ class Stream:
         self._chunked = chunked
         self._ended = ended
         self._open = True
+        self._resumed: asyncio.Future[None] | None = None
         self._callbacks: list[Callable[[], None]] = []
 
     def write(self, data: bytes) -> None:
@@ -41,6 +42,27 @@ class Stream:
             self.lost()
             self._ended()
 
+    def abort(self) -> None:
+        """Break the connection off: what was sent is not whole."""
+        if self._open:
+            self._transport.abort()
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough, or has gone."""
+        if self._resumed is not None:
+            await asyncio.shield(self._resumed)
+
+    def pause(self) -> None:
+        """The client reads slowly."""
+        if self._resumed is None and self._open:
+            self._resumed = asyncio.get_running_loop().create_future()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        waiting, self._resumed = self._resumed, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call back once the answer has ended."""
         if self._open:
@@ -52,5 +74,6 @@ class Stream:
         """The client has gone, or the answer is complete."""
         if self._open:
             self._open = False
+            self.resume()
             for callback in self._callbacks:
                 callback()

@@ -20,6 +20,7 @@ from pyconsul.net.raft_opening import Opening, make_core, open_store
 from pyconsul.net.raft_pump import RaftPump, Transport
 from pyconsul.net.raft_snapshots import (
     Fsm,
+    FsmSnapshot,
     SnapshotLimits,
 )
 from pyconsul.net.raft_status import info_section, raft_stats
@@ -30,6 +31,7 @@ from pyconsul.raft.messages import (
     NotLeaderError,
     Peer,
     Settings,
+    SnapshotMeta,
 )
 from pyconsul.types.errors import ConsulError, NoLeaderError
 from pyconsul.types.operations import RaftStats
@@ -320,6 +322,29 @@ class RaftDriver(RaftPump):
     async def snapshot(self) -> None:
         """Take a snapshot of everything applied by now."""
         await self._snapshots.take()
+
+    @property
+    def on_restored(self) -> list[Callable[[], None]]:
+        """Called when a leader's snapshot or an archive replaced the state."""
+        return self._snapshots.on_restored
+
+    def view(self) -> tuple[SnapshotMeta, FsmSnapshot]:
+        """Return everything applied by now, and what it stands for.
+
+        Raises ``NoLeaderError`` before the first entry.
+        """
+        core = self.core
+        term = core.log.term(core.log.applied) if core is not None else None
+        if core is None or term is None:
+            raise NoLeaderError
+        where, configuration = core.applied_configuration()
+        meta = SnapshotMeta(
+            index=core.log.applied,
+            term=term,
+            configuration=configuration,
+            configuration_index=where,
+        )
+        return meta, self.fsm.snapshot()
 
     async def user_restore(self, chunks: Iterable[bytes], index: int) -> None:
         """Replace the state by an archive's ``state.bin`` (``PUT /v1/snapshot``).

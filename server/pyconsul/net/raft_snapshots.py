@@ -127,6 +127,8 @@ class RaftSnapshots:
         """The log and the state are being replaced: nothing else may move."""
         self.applied_bytes = 0
         """Command bytes applied since the last snapshot."""
+        self.on_restored: list[Callable[[], None]] = []
+        """Called when the whole state of a running server was replaced."""
         self._host = host
         self._store = store
         self._fsm = fsm
@@ -193,7 +195,7 @@ class RaftSnapshots:
             )
             view = self._fsm.snapshot()
             writer = begun = await asyncio.to_thread(self._store.snapshots.create, meta)
-            await _write_slices(begun, view)
+            await write_slices(begun.write, view)
             await asyncio.to_thread(begun.commit)
             writer = None
             if core.log.snapshot_index < index:
@@ -305,6 +307,7 @@ class RaftSnapshots:
             return False
         self.applied_bytes = 0
         self.installing = False
+        self._tell_restored()
         return True
 
     # --- archives ---
@@ -328,10 +331,9 @@ class RaftSnapshots:
                 configuration=configuration,
                 configuration_index=where,
             )
-            pieces = list(chunks)
-            await asyncio.to_thread(self._write, meta, pieces)
+            await asyncio.to_thread(self._write, meta, chunks)
             await self._host.durably(partial(self._store.reset, meta.index))
-            self._fsm.restore(pieces)
+            self._fsm.restore(self._store.snapshots.read(meta))
             core.restored(meta)
             self.applied_bytes = 0
         except OSError as error:
@@ -342,6 +344,11 @@ class RaftSnapshots:
             self.installing = False
             self._host.schedule()
         await self._host.barrier()
+        self._tell_restored()
+
+    def _tell_restored(self) -> None:
+        for callback in list(self.on_restored):
+            callback()
 
     def _write(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         writer = self._store.snapshots.create(meta)
@@ -354,7 +361,8 @@ class RaftSnapshots:
             raise
 
 
-async def _write_slices(writer: SnapshotWriter, view: FsmSnapshot) -> None:
+async def write_slices(write: Callable[[bytes], object], view: FsmSnapshot) -> None:
+    """Write a view, holding the loop a few milliseconds at a time; in threads."""
     pieces: list[bytes] = []
     size = 0
     deadline = time.perf_counter() + SLICE_SECONDS
@@ -362,10 +370,10 @@ async def _write_slices(writer: SnapshotWriter, view: FsmSnapshot) -> None:
         pieces.append(chunk)
         size += len(chunk)
         if size >= _WRITE_PIECE:
-            await asyncio.to_thread(writer.write, b"".join(pieces))
+            await asyncio.to_thread(write, b"".join(pieces))
             pieces, size = [], 0
             deadline = time.perf_counter() + SLICE_SECONDS
         elif time.perf_counter() >= deadline:
             await asyncio.sleep(0)
             deadline = time.perf_counter() + SLICE_SECONDS
-    await asyncio.to_thread(writer.write, b"".join(pieces))
+    await asyncio.to_thread(write, b"".join(pieces))

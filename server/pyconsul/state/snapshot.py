@@ -44,7 +44,7 @@ from pyconsul.types.records import DirEntry, HealthCheck, Node, NodeService, Ses
 
 REGISTER, KVS, SESSION, TOMBSTONE = 0, 2, 3, 5
 COORDINATES, INDEX, CHUNKING = 6, 16, 29
-_FIRST_UNKNOWN = 32  # 1.11 and later: a reader of this level skips them
+_FIRST_LATER, _LAST_LATER = 32, 43  # 1.11 and later: skipped at this level
 _BEFORE_KV = (17, 19, 23, 25, 27, 4)
 _AFTER_AUTOPILOT = (12, 13, 14, 15)
 _AFTER_CONFIG = (30, 31, 11)
@@ -254,7 +254,9 @@ class _Loader:
             self._tables.autopilot.config = config
         elif number == INDEX:
             self._index(_map(body))
-        elif number < _FIRST_UNKNOWN and number != CHUNKING:
+        elif number > _LAST_LATER:
+            raise MsgpackError(f"Unrecognized msg type {number}")
+        elif number < _FIRST_LATER and number != CHUNKING:
             self._tables.raw.setdefault(number, []).append(pack(body))
 
     def _saw(self, name: str, index: int) -> None:

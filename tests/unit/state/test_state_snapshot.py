@@ -164,9 +164,14 @@ def parts(state: bytes = b"s", meta: bytes = b'{"Size":1}') -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (b"", "failed to read"),
-        (b"not gzip", "failed to read"),
-        (REAL[:-400], "failed to read"),
+        (b"", "failed to decompress snapshot: EOF"),
+        (b"not gzip", "failed to decompress snapshot: unexpected EOF"),
+        (b"not gzip at all", "failed to decompress snapshot: gzip: invalid header"),
+        (REAL[:-400], "failed reading snapshot: unexpected EOF"),
+        (gzip.compress(bytes(5)), "unexpected EOF"),
+        (gzip.compress(b"x" * 512), "archive/tar: invalid tar header"),
+        (packed(parts()), "^failed to conclude snapshot: [0-9]+ unread uncompressed"),
+        (REAL[:-8] + bytes(8), "gzip: invalid checksum"),
         (packed(parts() | {"X": b""}), 'unexpected file "X" in snapshot'),
         (packed(parts() | {"state.bin": b"t"}), "hash check failed"),
         (packed({"meta.json": b"{}"}), "missing"),
