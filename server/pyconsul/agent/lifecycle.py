@@ -242,6 +242,7 @@ class Lifecycle:
         options = HttpOptions(
             node_name=config.node_name,
             datacenter=config.datacenter,
+            segment=config.segment,
             acl_enabled=config.acl_enabled,
             pretty=config.dev_mode,
             kv_max_value_size=config.limits.kv_max_value_size,
@@ -294,6 +295,7 @@ class Lifecycle:
         options = DnsOptions(
             datacenter=config.datacenter,
             node_name=config.node_name,
+            segment=config.segment,
             domain=config.domain.strip("."),
             alt_domain=config.alt_domain.strip("."),
             node_ttl=dns.node_ttl // SECOND,

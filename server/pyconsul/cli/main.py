@@ -44,6 +44,7 @@ COMMANDS = {
     "operator raft list-peers": "operator:LIST_PEERS",
     "operator raft remove-peer": "operator:REMOVE_PEER",
     "reload": "membership:RELOAD",
+    "rtt": "rtt:RTT",
     "services deregister": "services:DEREGISTER",
     "services register": "services:REGISTER",
     "validate": "",

@@ -35,6 +35,7 @@ _SYNOPSES = {
     "operator raft list-peers": "Prints the Raft peers",
     "operator raft remove-peer": "Removes a Raft peer",
     "reload": "Makes the agent read its configuration again",
+    "rtt": "Estimates the round trip between two nodes",
     "services": "Registers and deregisters services",
     "services deregister": "Removes services from the agent",
     "services register": "Adds services to the agent",

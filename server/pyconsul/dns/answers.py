@@ -22,16 +22,20 @@ from pyconsul.dns.names import (
     parse_reverse,
 )
 from pyconsul.dns.options import DnsOptions
+from pyconsul.dns.records import address_record, is_wanted, meta_records, weight
 from pyconsul.dns.recursor import Recursor
+from pyconsul.types.durations import SECOND, DurationError, parse_duration
 from pyconsul.types.errors import ConsulError, NoPathToDatacenterError
 from pyconsul.types.messages import (
     Caller,
     Cell,
     DCSpecificRequest,
     NodeSpecificRequest,
+    QuerySource,
     Row,
     ServiceSpecificRequest,
 )
+from pyconsul.types.queries import PreparedQueryExecuteRequest, QueryResult
 from pyconsul.types.records import (
     CheckServiceNode,
     Node,
@@ -87,8 +91,11 @@ class Resolver:
                 return prefix
         return None
 
-    async def resolve(self, query: Query) -> Resolved | None:
-        """Answer ``query``; ``None`` when it belongs to no zone of ours."""
+    async def resolve(self, query: Query, client: str = "") -> Resolved | None:
+        """Answer ``query``; ``None`` when it belongs to no zone of ours.
+
+        ``client`` is the address it came from, which its EDNS subnet overrides.
+        """
         name = query.name
         if query.qtype == codec.AXFR:
             return Resolved(Answer(codec.NOTIMP), None)
@@ -98,7 +105,9 @@ class Resolver:
             prefix = self.zone_of(name)
             if prefix is None:
                 return None
-            return await self._resolve_zone(prefix, name, query.qtype, 0)
+            if query.edns is not None:
+                client = query.edns.client or client
+            return await self._resolve_zone(prefix, name, query.qtype, 0, client)
         except NoPathToDatacenterError:
             resolved = self._nothing(codec.NXDOMAIN)
             resolved.cells = None
@@ -145,7 +154,7 @@ class Resolver:
         return resolved
 
     async def _resolve_zone(
-        self, prefix: str, name: str, qtype: int, depth: int
+        self, prefix: str, name: str, qtype: int, depth: int, client: str = ""
     ) -> Resolved:
         if qtype in (codec.SOA, codec.NS):
             return await self._zone_records(qtype)
@@ -156,7 +165,9 @@ class Resolver:
             return await self._service(lookup, name, qtype, depth)
         if lookup.kind == "addr":
             return self._address(lookup.subject)
-        # Ingress gateways and prepared queries: none exist in this catalog.
+        if lookup.kind == "query":
+            return await self._query(lookup, name, qtype, depth, client)
+        # Ingress gateways: none exist in this catalog.
         return self._nothing(codec.NXDOMAIN)
 
     async def _zone_records(self, qtype: int) -> Resolved:
@@ -171,7 +182,7 @@ class Resolver:
             if not codec.is_encodable(target) or address is None:
                 continue
             servers.append(Record(o.domain, codec.NS, o.node_ttl, target))
-            glue.append(_address_record(target, address, o.node_ttl))
+            glue.append(address_record(target, address, o.node_ttl))
         resolved.answer.additional = glue
         if qtype == codec.SOA:
             resolved.answer.answers = [self._soa()]
@@ -209,7 +220,7 @@ class Resolver:
             answer.answers = await self._target_records(
                 None, found.node.address, qtype, o.node_ttl, depth, resolved
             )
-        text = _meta_records(None, found.node, o.node_ttl)
+        text = meta_records(None, found.node, o.node_ttl)
         if qtype in (codec.TXT, codec.ANY):
             answer.answers += text
         elif o.enable_additional_node_meta_txt:
@@ -228,8 +239,8 @@ class Resolver:
         """Return the address records of ``target``, an IP or a host name."""
         address = parse_address(target)
         if address is not None:
-            record = _address_record(owner, address, ttl)
-            return [record] if _wanted(record, qtype) else []
+            record = address_record(owner, address, ttl)
+            return [record] if is_wanted(record, qtype) else []
         if not codec.is_encodable(target):
             return []
         cname = Record(owner, codec.CNAME, ttl, target)
@@ -296,7 +307,7 @@ class Resolver:
         except ValueError:
             return self._nothing(codec.NXDOMAIN)
         address = IPv4Address(value) if len(digits) == 8 else IPv6Address(value)
-        record = _address_record(None, address, self._options.node_ttl)
+        record = address_record(None, address, self._options.node_ttl)
         return Resolved(Answer(answers=[record]))
 
     # -- services
@@ -344,6 +355,46 @@ class Resolver:
             return self._nothing(codec.NOERROR, resolved)
         return resolved
 
+    async def _query(
+        self, lookup: Lookup, name: str, qtype: int, depth: int, client: str
+    ) -> Resolved:
+        """Execute a prepared query, anew each time: its order is its answer's."""
+        o = self._options
+        resolved = Resolved(Answer(ordered=True), None)
+        agent = QuerySource(
+            datacenter=o.datacenter, segment=o.segment, node=o.node_name
+        )
+        args = PreparedQueryExecuteRequest(
+            query_id_or_name=lookup.subject,
+            datacenter=lookup.datacenter,
+            token=o.token,
+            allow_stale=o.allow_stale,
+            source=replace(agent, node="", ip=client),
+            agent=agent,
+        )
+        found: QueryResult | None = await self._call(
+            "PreparedQuery.Execute", args, resolved
+        )
+        if found is None or not found.nodes:
+            resolved = self._nothing(codec.NXDOMAIN, resolved)
+        else:
+            ttl = o.ttl_for_service(found.service)
+            if found.dns.ttl:
+                try:
+                    ttl = parse_duration(found.dns.ttl) // SECOND
+                except DurationError:
+                    ttl = 0  # not one that a server of ours took
+            if qtype == codec.SRV:
+                await self._service_srv(found.nodes, name, ttl, depth, resolved)
+            else:
+                await self._service_addresses(
+                    found.nodes, name, qtype, ttl, depth, resolved
+                )
+            if not resolved.answer.answers:
+                resolved = self._nothing(codec.NOERROR, resolved)
+        resolved.answer.scoped = True
+        return resolved
+
     async def _service_addresses(
         self,
         instances: list[CheckServiceNode],
@@ -367,9 +418,9 @@ class Resolver:
             if address is None:
                 hosts.append(target)
                 continue
-            record = _address_record(None, address, ttl)
+            record = address_record(None, address, ttl)
             # Observed: a TXT question on a service gets the addresses.
-            if qtype == codec.TXT or _wanted(record, qtype):
+            if qtype == codec.TXT or is_wanted(record, qtype):
                 answers.append(record)
         if not answers and hosts and qtype != codec.MX:
             # A name may have one CNAME only: the first instance's.
@@ -407,14 +458,14 @@ class Resolver:
                 target = self._node_name(node)
             if not codec.is_encodable(target):
                 continue
-            data = Service(1, _weight(instance), service.port, target)
+            data = Service(1, weight(instance), service.port, target)
             answer.answers.append(Record(None, codec.SRV, ttl, data))
             if address is not None:
-                answer.additional.append(_address_record(target, address, ttl))
+                answer.additional.append(address_record(target, address, ttl))
             else:
                 answer.additional += await self._chase(target, ttl, depth + 1, resolved)
             if not own and address is not None and o.enable_additional_node_meta_txt:
-                answer.additional += _meta_records(target, node, ttl)
+                answer.additional += meta_records(target, node, ttl)
 
     # -- reverse
 
@@ -466,42 +517,3 @@ class Resolver:
                 if own and parse_address(own) == address:
                     return f"{service}.service.{o.datacenter}.{o.domain}"
         return ""
-
-
-def _address_record(
-    owner: str | None, address: IPv4Address | IPv6Address, ttl: int
-) -> Record:
-    rtype = codec.A if address.version == 4 else codec.AAAA
-    return Record(owner, rtype, ttl, address.packed)
-
-
-def _wanted(record: Record, qtype: int) -> bool:
-    return qtype in (record.type, codec.ANY)
-
-
-def _weight(instance: CheckServiceNode) -> int:
-    weights = instance.service.weights
-    if weights is None:
-        return 1
-    warning = any(check.status == "warning" for check in instance.checks)
-    weight = weights.warning if warning else weights.passing
-    return min(max(weight, 0), 65535)
-
-
-def _meta_records(owner: str | None, node: Node, ttl: int) -> list[Record]:
-    """Return the node's meta as TXT records (RFC 1464)."""
-    return [
-        Record(owner, codec.TXT, ttl, codec.encode_text(_attribute(key, value)))
-        for key, value in (node.meta or {}).items()
-    ]
-
-
-def _attribute(key: str, value: str) -> str:
-    if key.lower().startswith("rfc1035-"):
-        return value
-    quoted = key.replace("`", "``").replace("=", "`=")
-    lead = len(quoted) - len(quoted.lstrip())
-    quoted = quoted[:lead].replace(" ", "` ").replace("\t", "`\t") + quoted[lead:]
-    trail = len(quoted.rstrip())
-    quoted = quoted[:trail] + quoted[trail:].replace(" ", "` ").replace("\t", "`\t")
-    return f"{quoted}={value}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from random import Random
 
 A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, OPT = 1, 2, 5, 6, 12, 15, 16, 28, 33, 41
@@ -49,6 +50,16 @@ class Edns:
     udp_size: int
     subnet: bytes = b""
     other_options: bool = False
+
+    @property
+    def client(self) -> str:
+        """The subnet's address, ``""`` without one (RFC 7871 section 6)."""
+        family, size = self.subnet[:2], {b"\0\1": 4, b"\0\2": 16}
+        width = size.get(family)
+        address = self.subnet[4:]
+        if width is None or len(address) > width:
+            return ""
+        return str(ip_address(address.ljust(width, b"\0")))
 
 
 @dataclass(slots=True)
@@ -118,6 +129,10 @@ class Answer:
     authority: list[Record] = field(default_factory=list[Record])
     additional: list[Record] = field(default_factory=list[Record])
     authoritative: bool = True
+    ordered: bool = False
+    """The answers are in an order that says something: it stays."""
+    scoped: bool = False
+    """The answer depends on the subnet of the client."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -210,6 +225,8 @@ def pack(
     O(n) for what fits; a reply that must be cut costs O(n log n).
     """
     answers = list(answer.answers)
+    if answer.ordered:
+        random = None
     if random is not None and len(answers) > 1 and answers[0].type != CNAME:
         random.shuffle(answers)
     if packing.a_record_limit > 0:
@@ -239,7 +256,10 @@ def pack(
         flags |= AA if answer.authoritative else 0
         flags |= RA if packing.recursion_available else 0
         flags |= TC if cut and packing.enable_truncate else 0
-        return _encode(query, flags, kept, authority, additional, packing.compress)
+        out = _encode(query, flags, kept, authority, additional, packing.compress)
+        if edns is not None:
+            _put_edns(out, edns, scoped=answer.scoped)
+        return bytes(out)
 
     if len(answers) <= count_max:
         whole = build(len(answers), cut=False)
@@ -297,7 +317,8 @@ def _encode(
     authority: Sequence[Record],
     additional: Sequence[Record],
     compress: bool,
-) -> bytes:
+) -> bytearray:
+    """Return the reply without its EDNS record, which comes last."""
     extra = len(additional) + (query.edns is not None)
     out = bytearray(
         _HEADER.pack(query.id, flags, 1, len(answers), len(authority), extra)
@@ -320,9 +341,7 @@ def _encode(
             out += _RR_TAIL.pack(record.type, 1, record.ttl, 0)
             _put_data(out, record.data, offsets, compress)
             struct.pack_into("!H", out, start + 8, len(out) - start - 10)
-    if query.edns is not None:
-        _put_edns(out, query.edns)
-    return bytes(out)
+    return out
 
 
 def _put_data(
@@ -366,11 +385,12 @@ def _put_name(
     out.append(0)
 
 
-def _put_edns(out: bytearray, edns: Edns) -> None:
+def _put_edns(out: bytearray, edns: Edns, *, scoped: bool) -> None:
     option = b""
     if edns.subnet:
-        # RFC 7871 section 7.2.1: scope 0, the answer does not depend on it.
-        value = edns.subnet[:3] + b"\0" + edns.subnet[4:]
+        # RFC 7871 section 7.2.1: scope 0 if the answer does not depend on it.
+        scope = edns.subnet[2:3] if scoped else b"\0"
+        value = edns.subnet[:3] + scope + edns.subnet[4:]
         option = struct.pack("!HH", 8, len(value)) + value
     out += b"\0" + _RR_TAIL.pack(OPT, edns.udp_size, 0, len(option)) + option
 

@@ -12,6 +12,7 @@ class DnsOptions:
 
     datacenter: str
     node_name: str
+    segment: str = ""
     domain: str = "consul"
     alt_domain: str = ""
     node_ttl: int = 0

@@ -255,7 +255,7 @@ class DnsServer:
     async def _resolve_udp(
         self, data: bytes, query: Query, address: tuple[str, int]
     ) -> None:
-        reply = await self._reply(data, query, tcp=False)
+        reply = await self._reply(data, query, address[0], tcp=False)
         self._send(reply, address)
 
     def _send(self, reply: bytes, address: tuple[str, int]) -> None:
@@ -266,10 +266,12 @@ class DnsServer:
         except OSError as error:
             log.debug("dns: reply not sent: %s", error)
 
-    async def _reply(self, data: bytes, query: Query, *, tcp: bool) -> bytes:
+    async def _reply(
+        self, data: bytes, query: Query, client: str, *, tcp: bool
+    ) -> bytes:
         recursion = self._packing.recursion_available
         try:
-            resolved = await self._resolver.resolve(query)
+            resolved = await self._resolver.resolve(query, client)
         except Exception:
             log.exception("dns: cannot answer type %d", query.qtype)
             return codec.error_reply(query, codec.SERVFAIL, recursion=recursion)
@@ -310,6 +312,8 @@ class DnsServer:
     async def _tcp_session(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        peer: tuple[Any, ...] = writer.get_extra_info("peername") or ("",)
+        client = str(peer[0])
         while True:
             head = await asyncio.wait_for(reader.readexactly(2), TCP_IDLE_S)
             (size,) = struct.unpack("!H", head)
@@ -323,6 +327,6 @@ class DnsServer:
                 if not reply:
                     return
             else:
-                reply = await self._reply(data, query, tcp=True)
+                reply = await self._reply(data, query, client, tcp=True)
             writer.write(struct.pack("!H", len(reply)) + reply)
             await asyncio.wait_for(writer.drain(), TCP_IDLE_S)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from pyconsul.acl.authorizer import Authorizer
 from pyconsul.endpoints.futures import then
+from pyconsul.endpoints.nearness import sort_instances, sort_records
 from pyconsul.filter import NODE, NODE_SERVICE, SERVICE_NODE, Schema, compile_filter
 from pyconsul.state import commands
 from pyconsul.state.watch import Read
@@ -50,7 +51,7 @@ def list_nodes(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read
     read = server.state.nodes(args.node_meta_filters)
     if not who.allows_all:
         read.value = [r for r in read.value if who.node_read(r.record.node)]
-    return keep_rows(read, args.filter, NODE)
+    return sort_records(server, args.source, keep_rows(read, args.filter, NODE))
 
 
 def list_services(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
@@ -73,7 +74,8 @@ def service_nodes(
     )
     if not who.allows_all:
         read.value = [r for r in read.value if may_see(who, r.record)]
-    return keep_rows(read, args.filter, SERVICE_NODE)
+    read = keep_rows(read, args.filter, SERVICE_NODE)
+    return sort_instances(server, args.source, read)
 
 
 def may_see(who: Authorizer, instance: Any) -> bool:

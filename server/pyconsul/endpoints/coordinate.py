@@ -13,6 +13,7 @@ from asyncio import Future
 from typing import TYPE_CHECKING
 
 from pyconsul.acl.authorizer import Authorizer
+from pyconsul.serf.member import Status
 from pyconsul.state import commands
 from pyconsul.state.watch import Read
 from pyconsul.types.coordinates import (
@@ -124,12 +125,23 @@ def node(server: Server, args: NodeSpecificRequest, who: Authorizer) -> Read:
 def list_datacenters(server: Server, args: EmptyRequest, who: Authorizer) -> Reply:
     """``Coordinate.ListDatacenters``: ``list[(datacenter, list[Coordinate])]``.
 
-    A server that never measured another datacenter is at the origin.
+    The servers on the WAN that were measured, by name; a server without that pool
+    is alone, at the origin.
     """
-    options = server.options
-    return Reply(
-        [(options.datacenter, [Coordinate(node=options.node_name, coord=origin())])]
-    )
+    options, wan = server.options, server.cluster.wan
+    if wan is None:
+        alone = Coordinate(node=options.node_name, coord=origin())
+        return Reply([(options.datacenter, [alone])])
+    found: dict[str, list[Coordinate]] = {}
+    for member in sorted(wan.members(), key=lambda member: member.name):
+        coord = wan.coordinate_of(member.name)
+        if coord is None or member.status is not Status.ALIVE:
+            continue
+        datacenter = member.tags.get("dc", "")
+        short = member.name.removesuffix(f".{datacenter}")
+        servers = found.setdefault(datacenter, [])
+        servers.append(Coordinate(node=short, coord=coord))
+    return Reply(sorted(found.items()))
 
 
 READS: dict[str, ReadHandler] = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyconsul.acl.authorizer import Authorizer
 from pyconsul.endpoints.catalog import keep_rows, may_see
+from pyconsul.endpoints.nearness import sort_instances, sort_records
 from pyconsul.filter import CHECK_SERVICE_NODE, HEALTH_CHECK
 from pyconsul.state.watch import Read
 from pyconsul.types.messages import (
@@ -41,7 +42,7 @@ def service_checks(
 ) -> Read:
     """``Health.ServiceChecks``: rows of ``HealthCheck``."""
     read = server.state.service_checks(args.service_name, args.node_meta_filters)
-    return _checks(read, args.filter, who)
+    return sort_records(server, args.source, _checks(read, args.filter, who))
 
 
 def checks_in_state(
@@ -49,7 +50,7 @@ def checks_in_state(
 ) -> Read:
     """``Health.ChecksInState``: rows of ``HealthCheck``."""
     read = server.state.checks_in_state(args.state, args.node_meta_filters)
-    return _checks(read, args.filter, who)
+    return sort_records(server, args.source, _checks(read, args.filter, who))
 
 
 def service_nodes(
@@ -65,7 +66,8 @@ def service_nodes(
     )
     if not who.allows_all:
         read.value = [row for row in read.value if may_see(who, row.record)]
-    return keep_rows(read, args.filter, CHECK_SERVICE_NODE)
+    read = keep_rows(read, args.filter, CHECK_SERVICE_NODE)
+    return sort_instances(server, args.source, read)
 
 
 READS: dict[str, ReadHandler] = {

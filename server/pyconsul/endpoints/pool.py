@@ -14,6 +14,7 @@ import msgspec
 
 from pyconsul.serf.keys import KeyResponse
 from pyconsul.serf.member import Member, Status
+from pyconsul.types.coordinates import Coord, origin
 from pyconsul.types.errors import ConsulError
 from pyconsul.types.messages import Reply
 
@@ -26,6 +27,10 @@ class Pool(Protocol):
 
     def members(self) -> Sequence[Member]:
         """Return every member known, also those that failed or left."""
+        ...
+
+    def coordinate_of(self, name: str) -> Coord | None:
+        """Return where a member is on the network, as far as it was measured."""
         ...
 
     def user_event(self, name: str, payload: bytes) -> None:
@@ -115,6 +120,10 @@ class LonePool:
     def members(self) -> Sequence[Member]:
         """Return the server itself."""
         return self._members
+
+    def coordinate_of(self, name: str) -> Coord | None:
+        """Return the origin, where this server stays."""
+        return origin() if name == self._name else None
 
     def user_event(self, name: str, payload: bytes) -> None:
         """Nobody is there to be told."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from asyncio import Future
 from random import Random
@@ -13,12 +12,12 @@ from msgspec.structs import replace
 from pyconsul.acl.authorizer import Authorizer
 from pyconsul.endpoints.catalog import may_see
 from pyconsul.endpoints.futures import then
-from pyconsul.state import commands, query_templates
+from pyconsul.endpoints.nearness import sort_items
+from pyconsul.state import commands
 from pyconsul.state.watch import Read
-from pyconsul.types.coordinates import Coord, round_trip
 from pyconsul.types.durations import DurationError, parse_duration
 from pyconsul.types.errors import ConsulError, PermissionDeniedError
-from pyconsul.types.messages import DCSpecificRequest, Reply
+from pyconsul.types.messages import DCSpecificRequest, QuerySource, Reply
 from pyconsul.types.queries import (
     PreparedQuery,
     PreparedQueryExecuteRequest,
@@ -81,11 +80,6 @@ def _check(query: PreparedQuery) -> None:
             raise _invalid(f"Bad DNS TTL '{ttl}': {error}") from None
         if duration < 0:
             raise _invalid(f"DNS TTL '{duration}', must be >=0")
-    if query.template.type == query_templates.NAME_PREFIX:
-        try:
-            query_templates.refuse_groups(query)
-        except query_templates.TemplateError:
-            return  # the state says what is wrong with it
 
 
 def _invalid(why: str) -> ConsulError:
@@ -115,12 +109,14 @@ def get(server: Server, args: PreparedQuerySpecificRequest, who: Authorizer) -> 
 def explain(server: Server, args: PreparedQueryExecuteRequest, who: Authorizer) -> Read:
     """``PreparedQuery.Explain``: the query a name leads to, or ``None``."""
     _gate(who)
-    return Read(server.state.resolve_query(args.query_id_or_name), 1, ())
+    return Read(
+        server.state.resolve_query(args.query_id_or_name, args.agent.segment), 1, ()
+    )
 
 
 def execute(server: Server, args: PreparedQueryExecuteRequest, who: Authorizer) -> Read:
     """``PreparedQuery.Execute``: a ``QueryResult``, or ``None``; never blocks."""
-    query = server.state.resolve_query(args.query_id_or_name)
+    query = server.state.resolve_query(args.query_id_or_name, args.agent.segment)
     if query is None:
         return Read(None, 1, ())
     wanted = query.service
@@ -132,9 +128,7 @@ def execute(server: Server, args: PreparedQueryExecuteRequest, who: Authorizer) 
     nodes = [row.record for row in rows if selects(wanted, row.record)]
     nodes = [found for found in nodes if who.allows_all or may_see(who, found)]
     _shuffle(nodes)
-    near = args.near or wanted.near
-    if near:
-        nodes = _sorted(server, _near_node(server, near, args), nodes)
+    nodes = _sorted(server, _start(server, wanted, args), nodes)
     if args.limit > 0:
         nodes = nodes[: args.limit]
     # No other datacenter is known here, so there is none to fail over to.
@@ -167,39 +161,40 @@ def selects(wanted: ServiceQuery, found: CheckServiceNode) -> bool:
     return True
 
 
-def _near_node(server: Server, near: str, args: PreparedQueryExecuteRequest) -> str:
+def _start(
+    server: Server, wanted: ServiceQuery, args: PreparedQueryExecuteRequest
+) -> QuerySource:
+    """Return where distances begin: the request's wish, else the query's."""
+    source = args.source
+    near = source.node or wanted.near
     if near == "_agent":
-        return args.agent_node
+        return args.agent
     if near == "_ip":
         rows = server.state.nodes().value
-        found = [r.record.node for r in rows if r.record.address == args.source_ip]
-        return found[0] if found else ""
-    return near
+        near = next(
+            (
+                r.record.node
+                for r in rows
+                if source.ip and r.record.address == source.ip
+            ),
+            "",
+        )
+    return replace(source, node=near)
 
 
 def _sorted(
-    server: Server, near: str, nodes: list[CheckServiceNode]
+    server: Server, source: QuerySource, nodes: list[CheckServiceNode]
 ) -> list[CheckServiceNode]:
-    """Return the nodes by distance; those without a coordinate are last."""
-    start = _coord(server, near) if near else None
-    if start is None:
+    """Return the nodes by distance, the source's own in front if it is near."""
+    if not source.node or source.datacenter not in ("", server.options.datacenter):
         return nodes
-
-    def distance(found: CheckServiceNode) -> float:
-        coord = _coord(server, found.node.node)
-        return round_trip(start, coord) if coord is not None else math.inf
-
-    nodes = sorted(nodes, key=distance)
+    nodes = list(sort_items(server, source, nodes, lambda found: found.node.node))
+    own = source.node.lower()
     for at, found in enumerate(nodes[:_NEAREST]):
-        if found.node.node == near:
+        if found.node.node.lower() == own:
             nodes[0], nodes[at] = nodes[at], nodes[0]
             break
     return nodes
-
-
-def _coord(server: Server, node: str) -> Coord | None:
-    found = server.state.coordinates(node).value
-    return found[0].coord if found else None
 
 
 READS: dict[str, ReadHandler] = {

@@ -1,49 +1,52 @@
 """RE2-style regular expressions: time linear in the text, whatever the pattern.
 
 Patterns come from clients, so Python's backtracking ``re`` is out of the
-question. A pattern is parsed (RE2 syntax), becomes a small program of
-``_CHAR``/``_SPLIT``/``_ASSERT`` steps (Thompson), and is run by subset
-construction: states are made when first met and kept in a bounded table.
+question. A pattern is parsed (``regex_parser.py``) and becomes a small program of
+characters, splits and assertions (Thompson). Whether it occurs is found by subset
+construction: states are made when first met and kept in a bounded table. What its
+groups match is found by threads that run side by side, each with its positions, in
+the order of preference (Pike): leftmost first, as RE2 and Perl have it.
 
-``compile_regex(text).search(value)`` says whether the pattern occurs anywhere.
-Error texts follow Go: ``error parsing regexp: missing closing ): `(```.
+``compile_regex(text)`` has ``search(value)``, whether the pattern occurs anywhere,
+and ``groups(value)``. Error texts follow Go:
+``error parsing regexp: missing closing ): `(```.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from pyconsul.filter.regex_classes import (
-    ANY,
-    NOT_NEWLINE,
-    WORD,
-    CharSet,
-    char_set,
-    fold,
-    negate,
-    perl_class,
-    posix_class,
-    unicode_class,
+from pyconsul.filter.regex_classes import WORD, CharSet
+from pyconsul.filter.regex_parser import (
+    END,
+    NEWLINE,
+    OTHER,
+    START,
+    WORD_CHAR,
+    Assert,
+    Char,
+    Either,
+    Group,
+    RegexError,
+    Repeat,
+    Sequence,
+    Tree,
+    parse,
 )
 
 PATTERN_CHARS_MAX = 4096
 """Longer patterns are refused; nobody filters by a novel."""
 PROGRAM_STEPS_MAX = 4000
 """Bounds the work per character; ``x{1000}`` alone takes 1000 steps."""
-REPEAT_MAX = 1000  # RE2: larger counts are an "invalid repeat count".
-DEPTH_MAX = 100
+WORK_MAX = 500_000
+"""Steps times characters that ``groups`` may have; about a second at most."""
 _TRANSITIONS_MAX = 5000
 
-_CHAR, _SPLIT, _ASSERT, _MATCH = range(4)
-_START, _NEWLINE, _WORD, _OTHER, _END = range(5)
+_CHAR, _SPLIT, _ASSERT, _SAVE, _MATCH = range(5)
 
-
-class RegexError(ValueError):
-    """The pattern is wrong; the text is Go's, without a prefix."""
-
-    def __init__(self, what: str, where: str) -> None:
-        super().__init__(f"error parsing regexp: {what}: `{where}`")
+_Slots = tuple[int, ...]
+"""Begin and end of each group, ``-1`` where it matched nothing."""
 
 
 @dataclass(slots=True)
@@ -51,314 +54,8 @@ class _Step:
     kind: int
     chars: CharSet | None = None
     test: Callable[[int, int], bool] | None = None
+    slot: int = 0
     out: list[int] = field(default_factory=list[int])
-
-
-@dataclass(slots=True, frozen=True)
-class _Char:
-    chars: CharSet
-
-
-@dataclass(slots=True, frozen=True)
-class _Assert:
-    test: Callable[[int, int], bool]
-
-
-@dataclass(slots=True, frozen=True)
-class _Sequence:
-    items: list[_Tree]
-
-
-@dataclass(slots=True, frozen=True)
-class _Either:
-    items: list[_Tree]
-
-
-@dataclass(slots=True, frozen=True)
-class _Repeat:
-    item: _Tree
-    low: int
-    high: int | None
-
-
-_Tree = _Char | _Assert | _Sequence | _Either | _Repeat
-
-_TEXT_START = _Assert(lambda before, _: before == _START)
-_TEXT_END = _Assert(lambda _, after: after == _END)
-_LINE_START = _Assert(lambda before, _: before in (_START, _NEWLINE))
-_LINE_END = _Assert(lambda _, after: after in (_END, _NEWLINE))
-_BOUNDARY = _Assert(lambda before, after: (before == _WORD) != (after == _WORD))
-_NO_BOUNDARY = _Assert(lambda before, after: (before == _WORD) == (after == _WORD))
-
-_ESCAPES = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_ANCHORS = {"A": _TEXT_START, "z": _TEXT_END, "b": _BOUNDARY, "B": _NO_BOUNDARY}
-
-
-class _Parser:
-    """Recursive descent over RE2 syntax; flags as in ``(?ims-ims)``."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-        self.flags: frozenset[str] = frozenset()
-        self.depth = 0
-
-    def parse(self) -> _Tree:
-        tree = self.alternatives()
-        if self.at < len(self.text):
-            raise RegexError("unexpected )", self.text)
-        return tree
-
-    def peek(self, text: str) -> bool:
-        return self.text.startswith(text, self.at)
-
-    def take(self, text: str) -> bool:
-        if self.peek(text):
-            self.at += len(text)
-            return True
-        return False
-
-    def alternatives(self) -> _Tree:
-        self.depth += 1
-        if self.depth > DEPTH_MAX:
-            raise RegexError("expression nests too deeply", self.text)
-        flags = self.flags
-        items = [self.sequence()]
-        while self.take("|"):
-            items.append(self.sequence())
-        self.flags = flags
-        self.depth -= 1
-        return items[0] if len(items) == 1 else _Either(items)
-
-    def sequence(self) -> _Tree:
-        items: list[_Tree] = []
-        while self.at < len(self.text) and self.text[self.at] not in "|)":
-            if self.take("\\Q"):
-                end = self.text.find("\\E", self.at)
-                quoted = self.text[self.at : end if end >= 0 else None]
-                self.at += len(quoted) + (2 if end >= 0 else 0)
-                items += [self.literal(char) for char in quoted]
-                if quoted:
-                    items[-1] = self.repeated(items[-1])
-                continue
-            atom = self.atom()
-            if atom is not None:
-                items.append(self.repeated(atom))
-        return items[0] if len(items) == 1 else _Sequence(items)
-
-    def repeated(self, atom: _Tree) -> _Tree:
-        start = self.at
-        bounds = self.repetition()
-        if bounds is None:
-            return atom
-        self.take("?")  # Laziness changes what is captured, not whether it matches.
-        second = self.at
-        if self.repetition() is not None:
-            raise RegexError(
-                "invalid nested repetition operator", self.text[start : self.at]
-            )
-        self.at = second
-        return _Repeat(atom, *bounds)
-
-    def repetition(self) -> tuple[int, int | None] | None:
-        for sign, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
-            if self.take(sign):
-                return bounds
-        if not self.peek("{"):
-            return None
-        end = self.text.find("}", self.at)
-        low, comma, high = self.text[self.at + 1 : end].partition(",")
-        if end < 0 or not _is_count(low) or (high and not _is_count(high)):
-            return None  # RE2: a brace that is no count is itself.
-        where = self.text[self.at : end + 1]
-        self.at = end + 1
-        if len(low) > 4 or len(high) > 4:
-            raise RegexError("invalid repeat count", where)
-        most = int(high) if high else (None if comma else int(low))
-        if int(low) > REPEAT_MAX or (most is not None and most > REPEAT_MAX):
-            raise RegexError("invalid repeat count", where)
-        if most is not None and most < int(low):
-            raise RegexError("invalid repeat count", where)
-        return int(low), most
-
-    def literal(self, char: str) -> _Tree:
-        return self.of(char_set((char, char)))
-
-    def of(self, chars: CharSet) -> _Tree:
-        return _Char(fold(chars) if "i" in self.flags else chars)
-
-    def atom(self) -> _Tree | None:
-        char = self.text[self.at]
-        if char in "*+?":
-            raise RegexError("missing argument to repetition operator", char)
-        if char == "(":
-            return self.group()
-        if char == "[":
-            return self.of(self.bracket())
-        self.at += 1
-        if char == ".":
-            return _Char(ANY if "s" in self.flags else NOT_NEWLINE)
-        if char == "^":
-            return _LINE_START if "m" in self.flags else _TEXT_START
-        if char == "$":
-            return _LINE_END if "m" in self.flags else _TEXT_END
-        if char == "\\":
-            if self.at < len(self.text) and self.text[self.at] in _ANCHORS:
-                self.at += 1
-                return _ANCHORS[self.text[self.at - 1]]
-            return self.of(self.escape())
-        return self.literal(char)
-
-    def group(self) -> _Tree | None:
-        start = self.at
-        flags = self.flags
-        self.at += 1
-        if self.take("?"):
-            if self.take("P<") or (not self.peek("<=") and self.take("<")):
-                self.group_name(start)
-            elif not self.group_flags(start):
-                return None  # ``(?i)``: from here to the end of the group
-        tree = self.alternatives()
-        if not self.take(")"):
-            raise RegexError("missing closing )", self.text)
-        self.flags = flags
-        return tree
-
-    def group_name(self, start: int) -> None:
-        end = self.text.find(">", self.at)
-        name = self.text[self.at : end]
-        if end < 0 or not name.replace("_", "a").isalnum():
-            raise RegexError("invalid named capture", self.text[start : end + 1])
-        self.at = end + 1
-
-    def group_flags(self, start: int) -> bool:
-        """Set flags; true when ``:`` says that a group follows."""
-        on = True
-        while self.at < len(self.text):
-            char = self.text[self.at]
-            self.at += 1
-            if char == "-" and on:
-                on = False
-            elif char in "imsU":
-                self.flags = self.flags | {char} if on else self.flags - {char}
-            elif char in ":)":
-                return char == ":"
-            else:
-                break
-        where = self.text[start : self.at]
-        raise RegexError("invalid or unsupported Perl syntax", where)
-
-    def escape(self) -> CharSet:
-        if self.at >= len(self.text):
-            raise RegexError("trailing backslash at end of expression", "")
-        char = self.text[self.at]
-        self.at += 1
-        chars = perl_class(char)
-        if chars is not None:
-            return chars
-        if char in "pP":
-            return self.unicode(char == "P")
-        if char in _ESCAPES:
-            return char_set((_ESCAPES[char], _ESCAPES[char]))
-        if char == "x":
-            return self.hexadecimal()
-        if char == "0":
-            digits = char
-            while len(digits) < 3 and self.text[self.at : self.at + 1] in tuple(
-                "01234567"
-            ):
-                digits += self.text[self.at]
-                self.at += 1
-            return char_set((chr(int(digits, 8)), chr(int(digits, 8))))
-        if char.isascii() and char.isalnum():
-            raise RegexError("invalid escape sequence", "\\" + char)
-        return char_set((char, char))
-
-    def hexadecimal(self) -> CharSet:
-        start = self.at
-        if self.take("{"):
-            end = self.text.find("}", self.at)
-            digits = self.text[self.at : end] if end >= 0 else ""
-            self.at = end + 1
-        else:
-            digits = self.text[self.at : self.at + 2]
-            self.at += 2
-            digits = digits if len(digits) == 2 else ""
-        hexadecimal = bool(digits) and set(digits) <= set("0123456789abcdefABCDEF")
-        if not hexadecimal or len(digits) > 8 or int(digits, 16) > 0x10FFFF:
-            raise RegexError(
-                "invalid escape sequence", "\\" + self.text[start - 1 :][:4]
-            )
-        char = chr(int(digits, 16))
-        return char_set((char, char))
-
-    def unicode(self, negated: bool) -> CharSet:
-        start = self.at - 2
-        if self.take("{"):
-            end = self.text.find("}", self.at)
-            name = self.text[self.at : end] if end >= 0 else ""
-            self.at = end + 1 if end >= 0 else len(self.text)
-        else:
-            name = self.text[self.at : self.at + 1]
-            self.at += 1
-        if name.startswith("^"):
-            name, negated = name[1:], not negated
-        chars = unicode_class(name)
-        if chars is None:
-            raise RegexError(
-                "invalid character class range", self.text[start : self.at]
-            )
-        return negate(chars) if negated else chars
-
-    def bracket(self) -> CharSet:
-        start = self.at
-        self.at += 1
-        negated = self.take("^")
-        parts: list[CharSet] = []
-        first = True
-        while first or not self.peek("]"):
-            if self.at >= len(self.text):
-                raise RegexError("missing closing ]", self.text[start:])
-            first = False
-            parts.append(self.bracket_part())
-        self.at += 1
-        chars = CharSet.union(parts)
-        if "i" in self.flags:
-            chars = fold(chars)
-        return negate(chars) if negated else chars
-
-    def bracket_part(self) -> CharSet:
-        start = self.at
-        if self.peek("[:"):
-            end = self.text.find(":]", self.at)
-            if end >= 0:
-                name = self.text[self.at + 2 : end]
-                self.at = end + 2
-                chars = posix_class(name)
-                if chars is None:
-                    where = self.text[start : self.at]
-                    raise RegexError("invalid character class range", where)
-                return chars
-        low = self.bracket_char()
-        if low.single is None or not self.peek("-") or self.peek("-]"):
-            return low
-        self.at += 1
-        if self.at >= len(self.text):
-            raise RegexError("missing closing ]", self.text[start:])
-        high = self.bracket_char()
-        if high.single is None or high.single < low.single:
-            where = self.text[start : self.at]
-            raise RegexError("invalid character class range", where)
-        return char_set((low.single, high.single))
-
-    def bracket_char(self) -> CharSet:
-        char = self.text[self.at]
-        self.at += 1
-        return self.escape() if char == "\\" else char_set((char, char))
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit()
 
 
 class _Assembler:
@@ -374,30 +71,55 @@ class _Assembler:
         self.steps.append(step)
         return len(self.steps) - 1
 
-    def emit(self, tree: _Tree, then: int) -> int:
+    def emit(self, tree: Tree, then: int) -> int:
         """Add ``tree`` before step ``then``; returns where it begins."""
-        if isinstance(tree, _Char):
+        if isinstance(tree, Char):
             return self.add(_Step(_CHAR, chars=tree.chars, out=[then]))
-        if isinstance(tree, _Assert):
+        if isinstance(tree, Assert):
             return self.add(_Step(_ASSERT, test=tree.test, out=[then]))
-        if isinstance(tree, _Sequence):
+        if isinstance(tree, Sequence):
             for item in reversed(tree.items):
                 then = self.emit(item, then)
             return then
-        if isinstance(tree, _Either):
+        if isinstance(tree, Either):
             starts = [self.emit(item, then) for item in tree.items]
             return self.add(_Step(_SPLIT, out=starts))
+        if isinstance(tree, Group):
+            then = self.add(_Step(_SAVE, slot=2 * tree.number + 1, out=[then]))
+            then = self.emit(tree.item, then)
+            return self.add(_Step(_SAVE, slot=2 * tree.number, out=[then]))
         if tree.high is None:
-            loop = self.add(_Step(_SPLIT, out=[then]))
-            self.steps[loop].out.append(self.emit(tree.item, loop))
-            then = loop
+            then = self.endless(tree, then)
         else:
             after = then
             for _ in range(tree.high - tree.low):
-                then = self.add(_Step(_SPLIT, out=[self.emit(tree.item, then), after]))
+                then = self.choice(self.emit(tree.item, then), after, tree.lazy)
         for _ in range(tree.low):
             then = self.emit(tree.item, then)
         return then
+
+    def choice(self, again: int, after: int, lazy: bool) -> int:
+        """Add a split: what comes first is preferred."""
+        return self.add(_Step(_SPLIT, out=[after, again] if lazy else [again, after]))
+
+    def endless(self, tree: Repeat, then: int) -> int:
+        """Add ``item*``; one that can be empty is ``(item+)?``, as RE2 has it."""
+        loop = self.add(_Step(_SPLIT))
+        item = self.emit(tree.item, loop)
+        self.steps[loop].out = [then, item] if tree.lazy else [item, then]
+        return self.choice(item, then, tree.lazy) if _can_be_empty(tree.item) else loop
+
+
+def _can_be_empty(tree: Tree) -> bool:
+    if isinstance(tree, Char):
+        return False
+    if isinstance(tree, Sequence):
+        return all(map(_can_be_empty, tree.items))
+    if isinstance(tree, Either):
+        return any(map(_can_be_empty, tree.items))
+    if isinstance(tree, Repeat):
+        return tree.low == 0 or _can_be_empty(tree.item)
+    return isinstance(tree, Assert) or _can_be_empty(tree.item)
 
 
 class _State:
@@ -417,15 +139,18 @@ class Regex:
     def __init__(self, pattern: str) -> None:
         if len(pattern) > PATTERN_CHARS_MAX:
             raise RegexError("expression too large", pattern[:40] + "...")
+        self._pattern = pattern
         assembler = _Assembler(pattern)
-        self._start = assembler.emit(_Parser(pattern).parse(), 0)
+        tree, groups = parse(pattern)
+        self._start = assembler.emit(tree, 0)
         self._steps = assembler.steps
+        self._slots = 2 * (groups + 1)
         self._reset()
 
     def _reset(self) -> None:
         self._states: dict[tuple[frozenset[int], int], _State] = {}
         self._transitions = 0
-        self._first = self._state(frozenset((self._start,)), _START)
+        self._first = self._state(frozenset((self._start,)), START)
 
     def search(self, text: str) -> bool:
         """Tell whether the pattern occurs in ``text``."""
@@ -438,7 +163,7 @@ class Regex:
             if following is None:
                 return True
             state = following
-        return 0 in self._closure(state, _END)
+        return 0 in self._closure(state, END)
 
     def _state(self, steps: frozenset[int], before: int) -> _State:
         found = self._states.get((steps, before))
@@ -451,7 +176,7 @@ class Regex:
         if self._transitions >= _TRANSITIONS_MAX:
             self._reset()
         self._transitions += 1
-        kind = _NEWLINE if char == "\n" else _WORD if WORD.has(char) else _OTHER
+        kind = _kind(char)
         reached = self._closure(state, kind)
         following: _State | None = None
         if 0 not in reached:
@@ -473,11 +198,75 @@ class Regex:
                 continue
             seen.add(index)
             step = self._steps[index]
-            if step.kind == _SPLIT or (
-                step.test is not None and step.test(state.before, after)
-            ):
+            if _passes(step, state.before, after):
                 pending += step.out
         return seen
+
+    # -- groups
+
+    def groups(self, text: str) -> list[str] | None:
+        """Return the leftmost match and its groups, ``""`` for those without one.
+
+        ``None`` without a match. Raises ``RegexError`` for a text that is too
+        long for the pattern (``WORK_MAX``). O(text x steps).
+        """
+        if len(self._steps) * (len(text) + 1) > WORK_MAX:
+            raise RegexError("text too long to match", self._pattern)
+        found: _Slots | None = None
+        threads: list[tuple[int, _Slots]] = []
+        before = START
+        for at in range(len(text) + 1):
+            char = text[at : at + 1]
+            after = _kind(char) if char else END
+            if found is None:  # what begins later is the least preferred
+                threads.append((self._start, (at,) + (-1,) * (self._slots - 1)))
+            following: list[tuple[int, _Slots]] = []
+            for index, slots in self._reach(threads, at, before, after):
+                step = self._steps[index]
+                if step.kind == _MATCH:
+                    found = (slots[0], at, *slots[2:])
+                    break  # the others are less preferred
+                if char and step.chars is not None and step.chars.has(char):
+                    following.append((step.out[0], slots))
+            threads, before = following, after
+            if found is not None and not threads:
+                break
+        if found is None:
+            return None
+        return [
+            text[found[i] : found[i + 1]] if found[i + 1] >= 0 else ""
+            for i in range(0, self._slots, 2)
+        ]
+
+    def _reach(
+        self, threads: list[tuple[int, _Slots]], at: int, before: int, after: int
+    ) -> Iterator[tuple[int, _Slots]]:
+        """Follow what takes no character; each step once, the most preferred first."""
+        seen: set[int] = set()
+        pending = threads[::-1]
+        while pending:
+            index, slots = pending.pop()
+            if index in seen:
+                continue
+            seen.add(index)
+            step = self._steps[index]
+            if step.kind == _SAVE:
+                slots = (*slots[: step.slot], at, *slots[step.slot + 1 :])
+            if _passes(step, before, after):
+                pending += [(out, slots) for out in reversed(step.out)]
+            elif step.test is None:
+                yield index, slots
+
+
+def _passes(step: _Step, before: int, after: int) -> bool:
+    """Tell whether a step lets through without taking a character."""
+    if step.test is not None:
+        return step.test(before, after)
+    return step.kind in (_SPLIT, _SAVE)
+
+
+def _kind(char: str) -> int:
+    return NEWLINE if char == "\n" else WORD_CHAR if WORD.has(char) else OTHER
 
 
 def compile_regex(pattern: str) -> Regex:

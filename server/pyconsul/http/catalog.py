@@ -21,6 +21,7 @@ from pyconsul.http.params import (
     read,
     read_options,
     rows_view,
+    source_of,
     token_of,
     value_view,
 )
@@ -101,6 +102,7 @@ def nodes(request: Request) -> Answer:
     """Return the nodes."""
     args = DCSpecificRequest(
         node_meta_filters=node_meta(request),
+        source=source_of(request),
         **read_options(request, discovery=True, filtered=True),
     )
     return read(request, "Catalog.ListNodes", args, _nodes, discovery=True)
@@ -132,6 +134,7 @@ def service_request(request: Request, *, connect: bool) -> ServiceSpecificReques
         tag_filter=bool(tags),
         node_meta_filters=node_meta(request),
         connect=connect,
+        source=source_of(request),
         **read_options(request, discovery=True, filtered=True),
     )
 

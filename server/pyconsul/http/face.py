@@ -54,6 +54,7 @@ class HttpOptions:
 
     node_name: str = ""
     datacenter: str = ""
+    segment: str = ""
     default_policy: str = "allow"
     acl_enabled: bool = False
     pretty: bool = False

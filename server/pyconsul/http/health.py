@@ -13,6 +13,7 @@ from pyconsul.http.params import (
     read,
     read_options,
     rows_view,
+    source_of,
 )
 from pyconsul.http.routing import Answer, Request, Routes, text_response
 from pyconsul.types.errors import BadRequestError
@@ -53,6 +54,7 @@ def service_checks(request: Request) -> Answer:
     args = ServiceSpecificRequest(
         service_name=request.argument,
         node_meta_filters=node_meta(request),
+        source=source_of(request),
         **read_options(request, discovery=True, filtered=True),
     )
     return read(request, "Health.ServiceChecks", args, _checks, discovery=True)
@@ -65,6 +67,7 @@ def checks_in_state(request: Request) -> Answer:
     args = ChecksInStateRequest(
         state=request.argument,
         node_meta_filters=node_meta(request),
+        source=source_of(request),
         **read_options(request, discovery=True, filtered=True),
     )
     return read(request, "Health.ChecksInState", args, _checks, discovery=True)

@@ -23,7 +23,7 @@ from pyconsul.types.errors import (
     ConsulError,
     PermissionDeniedError,
 )
-from pyconsul.types.messages import QueryOptions, Reply
+from pyconsul.types.messages import NOWHERE, QueryOptions, QuerySource, Reply
 
 _MAX_INDEX = (1 << 64) - 1
 _MS = 1_000_000
@@ -153,6 +153,19 @@ def node_meta(request: Request) -> dict[str, str] | None:
     if not pairs:
         return None
     return {name: value for name, _, value in (p.partition(":") for p in pairs)}
+
+
+def source_of(request: Request) -> QuerySource:
+    """Return where ``?near`` wants distances to begin; ``_agent`` is this agent."""
+    near = request.query.get("near") if request.query else ""
+    if not near:
+        return NOWHERE
+    options = request.face.options
+    return QuerySource(
+        datacenter=options.datacenter,
+        segment=options.segment,
+        node=options.node_name if near == "_agent" else near,
+    )
 
 
 def parse_bool(text: str) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -35,7 +36,7 @@ from pyconsul.http.routing import (
     then,
 )
 from pyconsul.types.errors import ConsulError
-from pyconsul.types.messages import DCSpecificRequest, Reply
+from pyconsul.types.messages import DCSpecificRequest, QuerySource, Reply
 from pyconsul.types.queries import (
     PreparedQuery,
     PreparedQueryExecuteRequest,
@@ -198,13 +199,20 @@ def one(request: Request) -> Answer:
 def _act(request: Request, name: str, action: str) -> Answer:
     options = read_options(request)
     options.pop("min_query_index", None)  # neither of them blocks
+    face = request.face.options
     args = PreparedQueryExecuteRequest(
         query_id_or_name=name,
         limit=_limit(request),
         connect=_connect(request),
-        near=request.query.get("near"),
-        agent_node=request.face.options.node_name,
-        source_ip=request.remote.partition("%")[0],
+        source=QuerySource(
+            datacenter=face.datacenter,
+            segment=face.segment,
+            node=request.query.get("near"),
+            ip=_client(request),
+        ),
+        agent=QuerySource(
+            datacenter=face.datacenter, segment=face.segment, node=face.node_name
+        ),
         **options,
     )
     if args.require_consistent:
@@ -230,6 +238,15 @@ def _act(request: Request, name: str, action: str) -> Answer:
         return json_response(request, body, headers)
 
     return read(request, _ACTIONS[action], args, view)
+
+
+def _client(request: Request) -> str:
+    """Return the client's address; a proxy in front tells the true one."""
+    forwarded = request.header(b"x-forwarded-for").partition(",")[0].strip()
+    try:
+        return str(ip_address(forwarded))
+    except ValueError:
+        return request.remote.partition("%")[0]
 
 
 def _limit(request: Request) -> int:

@@ -68,8 +68,8 @@ class Arguments:
     read: Callable[[Any], Any]
 
 
-# What is ours alone, or has another place on the wire.
-_NOT_FIELDS = frozenset(("passing_only", "near", "agent_node", "source_ip"))
+# What is ours alone.
+_NOT_FIELDS = frozenset(("passing_only",))
 
 
 def _set_fields(kind: type[msgspec.Struct]) -> Write:
@@ -85,7 +85,8 @@ def _set_fields(kind: type[msgspec.Struct]) -> Write:
         for wire, name, zero in fields:
             value = getattr(args, name)
             if value != zero:
-                plain[wire] = value
+                is_record = isinstance(value, msgspec.Struct)
+                plain[wire] = to_plain(value) if is_record else value
         return plain
 
     return write
@@ -179,35 +180,6 @@ def _session_from_plain(plain: Any) -> SessionSpecificRequest:
     return replace(args, session_id=as_text(held.get("Session"), "Session"))
 
 
-# -- prepared queries
-
-
-_execute_fields = _set_fields(PreparedQueryExecuteRequest)
-
-
-def _execute_to_plain(args: PreparedQueryExecuteRequest) -> Plain:
-    plain = _execute_fields(args)
-    plain["Source"] = _source(args.datacenter, args.near, args.source_ip)
-    plain["Agent"] = _source(args.datacenter, args.agent_node, "")
-    return plain
-
-
-def _source(datacenter: str, node: str, ip: str) -> Plain:
-    return {"Datacenter": datacenter, "Ip": ip, "Node": node, "Segment": ""}
-
-
-def _execute_from_plain(plain: Any) -> PreparedQueryExecuteRequest:
-    held = as_map(plain, "PreparedQueryExecuteRequest")
-    source = as_map(held.get("Source"), "Source")
-    agent = as_map(held.get("Agent"), "Agent")
-    return replace(
-        from_plain(held, PreparedQueryExecuteRequest),
-        near=as_text(source.get("Node"), "Source.Node"),
-        source_ip=as_text(source.get("Ip"), "Source.Ip"),
-        agent_node=as_text(agent.get("Node"), "Agent.Node"),
-    )
-
-
 # -- transactions
 
 
@@ -262,9 +234,7 @@ _service = Arguments(
 )
 _key = _query(KeyRequest)
 _session = Arguments(SessionSpecificRequest, _session_to_plain, _session_from_plain)
-_execute = Arguments(
-    PreparedQueryExecuteRequest, _execute_to_plain, _execute_from_plain
-)
+_execute = _query(PreparedQueryExecuteRequest)
 _config_entry = Arguments(
     ConfigEntryRequest, _config_entry_to_plain, cast(Write, decode_record)
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from pyconsul.state.journal import Journal
-from pyconsul.state.watch import Read
+from pyconsul.state.watch import Cell, Read
 from pyconsul.types.coordinates import Coordinate
 
 _INDEX = "coordinates"
+_NONE: Mapping[str, Coordinate] = {}
 
 
 class CoordinateTable:
@@ -48,6 +49,14 @@ class CoordinateTable:
             for _, segments in sorted(self.rows.items())
             for segment in sorted(segments)
         ]
+
+    def of_node(self, node: str) -> Mapping[str, Coordinate]:
+        """Return a node's coordinates by segment."""
+        return self.rows.get(node.lower(), _NONE)
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Return what fires when any coordinate changes."""
+        return self._journal.table_cells(_INDEX)
 
     def list(self, node: str | None) -> Read:
         """Return all coordinates, or a node's."""

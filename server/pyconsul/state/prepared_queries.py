@@ -110,7 +110,7 @@ class PreparedQueryTable:
         found = self.rows.get(query_id)
         return self._read([found] if found is not None else [])
 
-    def resolve(self, wanted: str) -> PreparedQuery | None:
+    def resolve(self, wanted: str, segment: str = "") -> PreparedQuery | None:
         """Return the query of an id or a name, rendered; raises ``ConsulError``."""
         found = self.rows.get(wanted) if _UUID.fullmatch(wanted) else None
         if found is not None:
@@ -125,7 +125,7 @@ class PreparedQueryTable:
         for size in range(len(name), -1, -1):
             query_id = self.templates.get(name[:size])
             if query_id is not None:
-                return query_templates.render(self.rows[query_id], wanted)
+                return query_templates.render(self.rows[query_id], wanted, segment)
         return None
 
     def _read(self, value: object) -> Read:

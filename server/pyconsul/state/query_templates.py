@@ -1,14 +1,14 @@
 """Templates of prepared queries: ``${name.suffix}`` and its kin.
 
-Texts are parsed into literals and variables; nothing is evaluated. Regexps
-are matched in linear time and without groups, so ``${match(N)}`` is refused
-in a template that has one (and is empty in one that has none).
+Texts are parsed into literals and variables; nothing is evaluated. ``${match(N)}``
+is a group of the template's ``Regexp``, empty when there is none.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -18,8 +18,8 @@ from pyconsul.types.queries import PreparedQuery, ServiceQuery
 
 NAME_PREFIX = "name_prefix_match"
 _VARIABLES = frozenset({"name.full", "name.prefix", "name.suffix", "agent.segment"})
-_MATCH = re.compile(r"match\(\s*[0-9]+\s*\)")
-_GROUPS = "match() needs the groups of a Regexp, which are not supported"
+_MATCH = re.compile(r"match\(\s*([0-9]+)\s*\)")
+_DIGITS_MAX = 4
 
 Part = tuple[bool, str]
 """A literal (``False``) or the expression between the braces."""
@@ -82,47 +82,47 @@ def _refused(why: str) -> CommandError:
     return CommandError(f"failed compiling template: {why}")
 
 
-def needs_groups(query: PreparedQuery) -> bool:
-    """Tell whether rendering would need the groups of a regexp."""
-    if not query.template.regexp:
-        return False
-    found: list[str] = []
+def render(query: PreparedQuery, name: str, segment: str = "") -> PreparedQuery:
+    """Return the query that a template makes of a name; raises ``ConsulError``.
 
-    def look(_: str, text: str) -> str:
-        found.extend(e for variable, e in parse(text) if variable)
-        return text
-
-    map_texts(query.service, look)
-    return any(expression.startswith("match") for expression in found)
-
-
-def refuse_groups(query: PreparedQuery) -> None:
-    """Raise ``ConsulError`` for a template that cannot be rendered here."""
-    if needs_groups(query):
-        raise ConsulError(f"Invalid prepared query: {_GROUPS}")
-
-
-def render(query: PreparedQuery, name: str) -> PreparedQuery:
-    """Return the query that a template makes of a name; raises ``ConsulError``."""
+    ``segment`` is the asking agent's.
+    """
     values = {
         "name.full": name,
         "name.prefix": query.name,
         "name.suffix": name[len(query.name) :],
+        "agent.segment": segment,
     }
-
-    def fill(_: str, text: str) -> str:
-        return "".join(
-            values.get(part, "") if variable else part for variable, part in parse(text)
-        )
-
     try:
-        refuse_groups(query)
+        groups = _groups(query.template.regexp, name)
+
+        def value(expression: str) -> str:
+            wanted = _MATCH.fullmatch(expression)
+            if wanted is None:
+                return values[expression]
+            number = wanted[1].lstrip("0") or "0"
+            if len(number) > _DIGITS_MAX or int(number) >= len(groups):
+                return ""
+            return groups[int(number)]
+
+        def fill(_: str, text: str) -> str:
+            return "".join(
+                value(part) if variable else part for variable, part in parse(text)
+            )
+
         service = map_texts(query.service, fill)
-    except TemplateError as error:
+    except (TemplateError, RegexError) as error:
         raise ConsulError(f"failed compiling template: {error}") from None
     if query.template.remove_empty_tags and service.tags:
         service = replace(service, tags=[tag for tag in service.tags if tag])
     return replace(query, service=service)
+
+
+def _groups(pattern: str, name: str) -> list[str]:
+    return (_compiled(pattern).groups(name) or []) if pattern else []
+
+
+_compiled = lru_cache(maxsize=64)(compile_regex)
 
 
 def map_texts(service: ServiceQuery, change: Callable[[str, str], str]) -> ServiceQuery:

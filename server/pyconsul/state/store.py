@@ -12,7 +12,8 @@ from pyconsul.state import commands
 from pyconsul.state.config_entries import CONFIG_ENTRY, decode_record
 from pyconsul.state.snapshot import Snapshot, read_state
 from pyconsul.state.tables import Tables
-from pyconsul.state.watch import Read, WatchSet
+from pyconsul.state.watch import Cell, Read, WatchSet
+from pyconsul.types.coordinates import Coordinate
 from pyconsul.types.errors import CommandError
 from pyconsul.types.gomsgpack import MsgpackError, decode, unpack
 from pyconsul.types.messages import (
@@ -270,6 +271,14 @@ class StateStore:
         """``list[Coordinate]`` by node and segment, or of the node named."""
         return self._tables.coordinates.list(node)
 
+    def coordinates_of(self, node: str) -> Mapping[str, Coordinate]:
+        """Return a node's coordinates by segment, none when it has none."""
+        return self._tables.coordinates.of_node(node)
+
+    def coordinate_cells(self) -> tuple[Cell, ...]:
+        """Return what fires when any coordinate changes."""
+        return self._tables.coordinates.cells()
+
     def prepared_queries(self) -> Read:
         """``list[PreparedQuery]`` by id."""
         return self._tables.queries.list()
@@ -278,9 +287,12 @@ class StateStore:
         """``list[PreparedQuery]`` of none or one; ``ConsulError`` for a bad id."""
         return self._tables.queries.get(query_id)
 
-    def resolve_query(self, wanted: str) -> PreparedQuery | None:
-        """Return the query an id or a name leads to, templates rendered."""
-        return self._tables.queries.resolve(wanted)
+    def resolve_query(self, wanted: str, segment: str = "") -> PreparedQuery | None:
+        """Return the query an id or a name leads to, templates rendered.
+
+        ``segment`` is the asking agent's.
+        """
+        return self._tables.queries.resolve(wanted, segment)
 
     def autopilot_config(self) -> Read:
         """``AutopilotConfig``, ``None`` before a leader has written the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
@@ -49,3 +50,24 @@ def round_trip(one: Coord, other: Coord) -> float:
     raw = math.dist(one.vec, other.vec) + one.height + other.height
     adjusted = raw + one.adjustment + other.adjustment
     return adjusted if adjusted > 0 else raw
+
+
+def distance(
+    one: Mapping[str, Coordinate], other: Mapping[str, Coordinate], preferred: str = ""
+) -> float:
+    """Return the round trip of two nodes in seconds, of their coordinates by segment.
+
+    Coordinates of different segments say nothing about each other: without a common
+    one it is infinite. Of several it is ``preferred``, the default one, the first.
+    """
+    segment = min(
+        one.keys() & other.keys(),
+        key=lambda name: (name != preferred, name),
+        default=None,
+    )
+    if segment is None:
+        return math.inf
+    start, end = one[segment].coord, other[segment].coord
+    if start is None or end is None:
+        return math.inf
+    return round_trip(start, end)

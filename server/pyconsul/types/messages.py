@@ -38,6 +38,22 @@ class QueryOptions(Record, frozen=True, kw_only=True):
     filter: str = ""
 
 
+class QuerySource(Record, frozen=True, kw_only=True):
+    """Where a read comes from, which sorting by distance begins at.
+
+    ``node`` is the node to measure from (empty: no sorting), ``segment`` the
+    asking agent's, ``ip`` the asking client's address.
+    """
+
+    datacenter: str = ""
+    segment: str = ""
+    node: str = ""
+    ip: str = ""
+
+
+NOWHERE = QuerySource()
+
+
 class WriteOptions(Record, frozen=True, kw_only=True):
     """What every write carries."""
 
@@ -62,6 +78,7 @@ class DCSpecificRequest(QueryOptions, frozen=True, kw_only=True):
     """``Catalog.ListNodes``, ``Catalog.ListServices``, ``Session.List``."""
 
     node_meta_filters: dict[str, str] | None = None
+    source: QuerySource = NOWHERE
 
 
 class NodeSpecificRequest(QueryOptions, frozen=True, kw_only=True):
@@ -81,6 +98,7 @@ class ServiceSpecificRequest(QueryOptions, frozen=True, kw_only=True):
     node_meta_filters: dict[str, str] | None = None
     tag_filter: bool = False
     connect: bool = False
+    source: QuerySource = NOWHERE
     passing_only: bool = False
 
 
@@ -89,6 +107,7 @@ class ChecksInStateRequest(QueryOptions, frozen=True, kw_only=True):
 
     state: str = ""
     node_meta_filters: dict[str, str] | None = None
+    source: QuerySource = NOWHERE
 
 
 class SessionSpecificRequest(QueryOptions, frozen=True, kw_only=True):

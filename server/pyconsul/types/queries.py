@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from pyconsul.types.messages import QueryOptions, WriteOptions
+from pyconsul.types.messages import (
+    NOWHERE,
+    QueryOptions,
+    QuerySource,
+    WriteOptions,
+)
 from pyconsul.types.records import CheckServiceNode, Record
 
 
@@ -75,16 +80,15 @@ class PreparedQuerySpecificRequest(QueryOptions, frozen=True, kw_only=True):
 class PreparedQueryExecuteRequest(QueryOptions, frozen=True, kw_only=True):
     """``PreparedQuery.Execute`` and ``Explain``.
 
-    ``near`` is the request's wish, ``agent_node`` and ``source_ip`` what
-    ``_agent`` and ``_ip`` stand for.
+    ``source`` has the request's wish (a node, ``_agent``, ``_ip`` or nothing)
+    and the client's address; ``agent`` is the agent that was asked.
     """
 
     query_id_or_name: str = msgspec.field(name="QueryIDOrName", default="")
     limit: int = 0
     connect: bool = False
-    near: str = ""
-    agent_node: str = ""
-    source_ip: str = ""
+    source: QuerySource = NOWHERE
+    agent: QuerySource = NOWHERE
 
 
 class QueryResult(Record, frozen=True, kw_only=True):

@@ -8,6 +8,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import dns.edns
+import dns.flags
 import dns.message
 import dns.rcode
 import pytest
@@ -22,7 +24,8 @@ from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.recursor import Recursor
 from pyconsul.dns.server import HotAnswers
 from pyconsul.types.errors import NoPathToDatacenterError
-from pyconsul.types.messages import Reply, Row
+from pyconsul.types.messages import QuerySource, Reply, Row
+from pyconsul.types.queries import QueryDns, QueryResult
 from pyconsul.types.records import (
     CheckServiceNode,
     HealthCheck,
@@ -58,6 +61,7 @@ class Catalog:
         self.instances: list[CheckServiceNode] = []
         self.nodes: dict[str, Node] = {}
         self.cell = FakeCell()
+        self.executed: Any = None
 
     def add(
         self,
@@ -94,6 +98,19 @@ class Catalog:
             if i.service.service.lower() == args.service_name
             and all(w in [t.lower() for t in i.service.tags or []] for w in wanted)
         ]
+
+    def PreparedQuery_Execute(self, args: Any) -> QueryResult | None:
+        """The query ``pq``: everything, in the order of the nodes' names."""
+        self.executed = args
+        if args.query_id_or_name not in ("pq", "p.q", "none"):
+            return None
+        found = [i for i in self.instances if i.service.service == "web"]
+        return QueryResult(
+            service="web",
+            nodes=[] if args.query_id_or_name == "none" else found,
+            dns=QueryDns(ttl="9s" if args.query_id_or_name == "pq" else ""),
+            datacenter="dc1",
+        )
 
     def Catalog_NodeServices(self, args: Any) -> NodeServices | None:
         node = self.nodes.get(args.node)
@@ -153,7 +170,7 @@ def ask(
     resolver = Resolver(catalog, options, Recursor((), 1.0), lambda: 1000.0)
 
     async def run() -> bytes:
-        resolved = await resolver.resolve(query)
+        resolved = await resolver.resolve(query, "10.9.9.9")
         assert resolved is not None
         return codec.pack(
             query, resolved.answer, packing or Packing(), Random(1), tcp=tcp
@@ -211,6 +228,7 @@ def test_nodata_has_soa_for_services_and_none_for_nodes(catalog: Catalog) -> Non
         "web.service.nowhere.consul",
         "web.service.a.b.consul",
         "x.query.consul",
+        "none.query.consul",
         "zz500001.addr.consul",
     ],
 )
@@ -440,3 +458,71 @@ def test_a_flipped_question_never_breaks_the_parser(data: st.DataObject) -> None
         parse_query(bytes(wire))
     except FormatError:
         return
+
+
+def test_a_prepared_query_answers_in_its_order_and_with_its_ttl(
+    catalog: Catalog,
+) -> None:
+    options = replace(OPTIONS, segment="alpha", service_ttl={"web": 4})
+    for _ in range(5):
+        reply = ask(catalog, "PQ.query.consul", options=options)
+        (answer,) = reply.answer
+        assert str(answer).splitlines() == [
+            "PQ.query.consul. 9 IN A 10.0.0.2",
+            "PQ.query.consul. 9 IN A 10.0.1.3",
+            "PQ.query.consul. 9 IN A 10.0.0.4",
+        ]
+    asked = catalog.executed
+    assert asked.agent == QuerySource(datacenter="dc1", segment="alpha", node="n1")
+    assert asked.source == QuerySource(datacenter="dc1", segment="alpha", ip="10.9.9.9")
+    (answer,) = ask(catalog, "p.q.query.dc1.consul", options=options).answer
+    assert answer.ttl == 4
+
+
+def test_a_prepared_query_answers_srv_and_nodata(catalog: Catalog) -> None:
+    reply = ask(catalog, "pq.query.consul", "SRV", edns=4096)
+    assert "pq.query.consul. 9 IN SRV 1 1 80 bar.node.dc1.consul." in lines(
+        reply.answer
+    )
+    assert "bar.node.dc1.consul. 9 IN A 10.0.0.2" in lines(reply.additional)
+    reply = ask(catalog, "pq.query.consul", "AAAA")
+    assert reply.rcode() == dns.rcode.NOERROR
+    assert not reply.answer
+    assert "IN SOA" in lines(reply.authority)[0]
+
+
+def test_the_subnet_of_the_question_is_where_a_query_comes_from(
+    catalog: Catalog,
+) -> None:
+    for name, scope in (("pq.query.consul", 24), ("web.service.consul", 0)):
+        question = dns.message.make_query(name, "A")
+        subnet = dns.edns.ECSOption("1.2.3.0", 24)
+        question.use_edns(payload=4096, options=[subnet])
+        query = parse_query(question.to_wire())
+        resolver = Resolver(catalog, OPTIONS, Recursor((), 1.0), lambda: 1000.0)
+        resolved = asyncio.run(resolver.resolve(query, "10.9.9.9"))
+        assert resolved is not None
+        wire = codec.pack(query, resolved.answer, Packing(), Random(1), tcp=False)
+        (echoed,) = dns.message.from_wire(wire).options
+        assert isinstance(echoed, dns.edns.ECSOption)
+        assert (echoed.address, echoed.srclen, echoed.scopelen) == (
+            "1.2.3.0",
+            24,
+            scope,
+        )
+    assert catalog.executed.source.ip == "1.2.3.0"
+
+
+@pytest.mark.parametrize(
+    ("subnet", "client"),
+    [
+        ("00011800 010203", "1.2.3.0"),
+        ("00022000 20010db8", "2001:db8::"),
+        ("00012000 0102030405", ""),
+        ("00092000 01", ""),
+        ("", ""),
+    ],
+)
+def test_the_address_of_a_subnet(subnet: str, client: str) -> None:
+    data = bytes.fromhex(subnet)
+    assert codec.Edns(512, data).client == client

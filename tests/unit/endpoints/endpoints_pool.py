@@ -13,6 +13,7 @@ from pyconsul.endpoints.pool import join_address
 from pyconsul.raft.messages import NONVOTER, VOTER, Configuration, Peer
 from pyconsul.serf.keys import KeyResponse
 from pyconsul.serf.member import Member, MemberEvent, Status
+from pyconsul.types.coordinates import Coord
 from pyconsul.types.errors import ConsulError
 from pyconsul.types.messages import Reply
 from pyconsul.types.operations import RaftStats
@@ -69,12 +70,16 @@ class FakePool:
         self.known = {member.name: member for member in members}
         self.events: list[tuple[str, bytes]] = []
         self.gone: list[str] = []
+        self.coordinates: dict[str, Coord] = {}
 
     def members(self) -> Sequence[Member]:
         return list(self.known.values())
 
     def user_event(self, name: str, payload: bytes) -> None:
         self.events.append((name, payload))
+
+    def coordinate_of(self, name: str) -> Coord | None:
+        return self.coordinates.get(name)
 
     def force_leave(self, name: str, prune: bool = False) -> None:
         self.gone.append(name)

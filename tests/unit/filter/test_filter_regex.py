@@ -99,3 +99,58 @@ def test_states_are_bounded() -> None:
     regex = compile_regex("(a|b)*a(a|b){10}$")
     text = "".join("ab"[(at * at // 7) & 1] for at in range(30_000))
     assert regex.search(text + "a" + "b" * 10)
+
+
+LAZY = st.recursive(
+    st.sampled_from(["a", "b", ".", "[ab]", r"\b", "^", "$", "(a|ab)", "(a)|b"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map("".join),
+        st.tuples(inner, inner).map(lambda two: f"({two[0]}|{two[1]})"),
+        # Empty matches repeated are another matter in every engine.
+        st.tuples(
+            st.sampled_from(["a", "ab", "[ab]", "(a)", "(a|b)", "(b|ba)"]),
+            st.sampled_from(["*", "+", "?", "{2}", "{1,2}", "{0,}"]),
+            st.sampled_from(["", "?"]),
+        ).map(lambda three: f"(?:{three[0]}){three[1]}{three[2]}"),
+    ),
+    max_leaves=5,
+)
+
+
+@given(LAZY, st.text(alphabet="abc", max_size=8))
+def test_groups_agree_with_re(pattern: str, text: str) -> None:
+    # Python's $ also matches before a last line break, which no text here has.
+    expected = re.search(pattern, text, re.ASCII)
+    found = compile_regex(pattern).groups(text)
+    if expected is None:
+        assert found is None
+    else:
+        assert found == [expected[0], *(group or "" for group in expected.groups())]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "groups"),
+    [
+        ("^geo-we(.*)-(.*)$", "geo-web-v1", ["geo-web-v1", "b", "v1"]),
+        ("(a+?)(a*)", "aaa", ["aaa", "a", "aa"]),
+        ("(?U)(a+)(a*?)$", "aaa", ["aaa", "a", "aa"]),
+        ("(?P<one>x)|(?<two>y)", "ay", ["y", "", "y"]),
+        ("(?:a|(b))*", "ba", ["ba", "b"]),
+        ("(a*)*", "aab", ["aa", "aa"]),
+        ("(a|b)*", "", ["", ""]),
+        ("(|a)+", "aa", ["", ""]),
+        ("b(.?)$", "abb", ["bb", "b"]),
+        (r"\bx(y)\b", "xyz xy", ["xy", "y"]),
+    ],
+)
+def test_groups(pattern: str, text: str, groups: list[str]) -> None:
+    assert compile_regex(pattern).groups(text) == groups
+
+
+def test_groups_take_linear_time_and_have_a_limit() -> None:
+    regex = compile_regex("(a*)*b|(a|aa)*c")
+    start = perf_counter()
+    assert regex.groups("a" * 2000) is None
+    assert perf_counter() - start < 5
+    with pytest.raises(RegexError, match="text too long"):
+        regex.groups("a" * 1_000_000)

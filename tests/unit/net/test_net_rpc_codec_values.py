@@ -131,9 +131,8 @@ def test_where_a_query_comes_from_crosses():
         query_id_or_name="q",
         limit=-1,
         connect=True,
-        near="_ip",
-        agent_node="n1",
-        source_ip="10.0.0.1",
+        source=messages.QuerySource(datacenter="dc1", node="_ip", ip="10.0.0.1"),
+        agent=messages.QuerySource(datacenter="dc1", segment="s", node="n1"),
     )
     assert sent("PreparedQuery.Execute", args) == args
 

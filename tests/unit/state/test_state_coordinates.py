@@ -5,7 +5,13 @@ from state_help import Counter, Log, image
 
 from pyconsul.state import commands
 from pyconsul.state.store import StateStore
-from pyconsul.types.coordinates import Coord, Coordinate, origin, round_trip
+from pyconsul.types.coordinates import (
+    Coord,
+    Coordinate,
+    distance,
+    origin,
+    round_trip,
+)
 from pyconsul.types.errors import CommandError
 from pyconsul.types.gomsgpack import unpack
 
@@ -87,3 +93,25 @@ def test_round_trip_is_symmetric_and_never_negative_by_adjustment():
     pulled = at(1.0, adjustment=-9.0)
     assert round_trip(at(0.5), pulled) == pytest.approx(0.50002)
     assert round_trip(origin(), origin()) == 2e-5
+
+
+def places(**found: float) -> dict[str, Coordinate]:
+    """Coordinates by segment; ``default`` is the one without a name."""
+    named = {name.replace("default", ""): at(x) for name, x in found.items()}
+    return {
+        name: Coordinate(segment=name, coord=coord) for name, coord in named.items()
+    }
+
+
+def test_distances_are_taken_in_a_common_segment():
+    server = places(default=0.0, alpha=1.0, beta=2.0)
+    assert distance(places(alpha=4.0), server) == pytest.approx(3.00002)
+    assert distance(server, places(alpha=4.0)) == pytest.approx(3.00002)
+    assert distance(places(beta=4.0), places(alpha=4.0)) == float("inf")
+    assert distance(places(default=4.0), {}) == float("inf")
+    other = places(default=10.0, alpha=10.0, beta=10.0)
+    assert distance(server, other) == pytest.approx(10.00002)
+    assert distance(server, other, "beta") == pytest.approx(8.00002)
+    assert distance(server, other, "nowhere") == pytest.approx(10.00002)
+    del server[""]
+    assert distance(server, other) == pytest.approx(9.00002)

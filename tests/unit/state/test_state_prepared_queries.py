@@ -137,12 +137,40 @@ def test_templates_that_do_not_compile(
     assert str(refused).startswith("failed compiling template: " + text)
 
 
-def test_match_is_empty_without_a_regexp_and_refused_with_one():
-    service = ServiceQuery(service="${match(1)}x")
-    plain = PreparedQuery(name="p", template=PREFIX, service=service)
-    assert query_templates.render(plain, "pq").service.service == "x"
-    regexp = QueryTemplate(type="name_prefix_match", regexp="^p(.)")
-    with pytest.raises(ConsulError, match="groups"):
-        query_templates.render(
-            PreparedQuery(name="p", template=regexp, service=service), "pq"
-        )
+def rendered(regexp: str, service: str, name: str) -> str:
+    template = QueryTemplate(type="name_prefix_match", regexp=regexp)
+    query = PreparedQuery(
+        name="geo-", template=template, service=ServiceQuery(service=service)
+    )
+    return query_templates.render(query, name).service.service
+
+
+@pytest.mark.parametrize(
+    ("regexp", "service", "name", "expected"),
+    [
+        ("", "${match(1)}x", "geo-web", "x"),
+        ("^geo-(.*?)-([^-]+?)$", "${match(1)}.${match(2)}", "geo-a-b-c", "a-b.c"),
+        ("^geo-(.*)$", "${match( 0 )}", "geo-Web", "geo-Web"),
+        ("^geo-(.*)$", "x${match(2)}y${match(99999999999999999999)}", "geo-w", "xy"),
+        ("^geo-(?:(a)|(b))", "<${match(1)}|${match(02)}>", "geo-b", "<|b>"),
+        ("^other", "x${match(0)}", "geo-b", "x"),
+    ],
+)
+def test_groups_of_the_regexp(
+    regexp: str, service: str, name: str, expected: str
+) -> None:
+    assert rendered(regexp, service, name) == expected
+
+
+def test_a_name_too_long_for_the_regexp_is_an_error():
+    with pytest.raises(ConsulError, match="text too long"):
+        rendered("(a{500}){5}", "${match(0)}", "geo-" + "a" * 1000)
+
+
+def test_a_template_knows_the_segment_of_the_agent():
+    log = Log()
+    service = ServiceQuery(service="${agent.segment}-x")
+    apply(log, "create", 1, name="s", template=PREFIX, service=service)
+    found = log.store.resolve_query("s", "alpha")
+    assert found is not None
+    assert found.service.service == "alpha-x"
