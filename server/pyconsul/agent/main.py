@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from pyconsul import CONSUL_VERSION
-from pyconsul.config.builder import HostFacts, build
+from pyconsul.agent.host import host_facts, private_ipv4
+from pyconsul.config.addresses import HostFacts
+from pyconsul.config.builder import build
 from pyconsul.config.flags import (
     AGENT_FLAGS,
     VALIDATE_FLAGS,
@@ -22,25 +23,6 @@ from pyconsul.config.flags import (
 )
 from pyconsul.config.model import AgentConfig
 from pyconsul.types.errors import ConfigError, ConsulError
-
-
-def host_facts() -> HostFacts:
-    """Return this host's name, and a way to its private addresses."""
-    return HostFacts(socket.gethostname().strip(), private_ipv4)
-
-
-def private_ipv4() -> list[str]:
-    """Return the private IPv4 address the default route uses, if any."""
-    import ipaddress
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # Nothing is sent: connecting a datagram socket only picks a route.
-            probe.connect(("198.51.100.1", 9))
-        except OSError:
-            return []
-        address = str(probe.getsockname()[0])
-    return [address] if ipaddress.ip_address(address).is_private else []
 
 
 def agent_main(argv: Sequence[str]) -> int:
@@ -160,7 +142,12 @@ def validate_main(argv: Sequence[str]) -> int:
         return _refuse("Must specify at least one config file or directory")
     # Files may rely on flags for the address to advertise.
     facts = host_facts()
-    facts = HostFacts(facts.hostname, lambda: private_ipv4() or ["127.0.0.1"])
+    facts = HostFacts(
+        facts.hostname,
+        lambda: private_ipv4()[:1] or ["127.0.0.1"],
+        lambda: ["::1"],
+        facts.interfaces,
+    )
     try:
         build(flags, facts)
     except ConfigError as error:

@@ -225,6 +225,9 @@ class _Parser:
         self._tokens = tokens
         self._at = 0
         self._depth = 0
+        self._labelled: dict[tuple[int, str], list[bool]] = {}
+        self._open: list[dict[str, Any]] = []
+        """Every object made, so that no ``id`` of ``_labelled`` comes twice."""
 
     def _peek(self) -> _Token:
         return self._tokens[self._at]
@@ -251,6 +254,7 @@ class _Parser:
         if self._depth > MAX_DEPTH:
             raise self._error(self._peek(), "nested too deeply")
         found: dict[str, Any] = {}
+        self._open.append(found)
         while (token := self._peek()).kind != end:
             if token.kind == "EOF":
                 where = f"At {token.line}:{token.column + 1}"
@@ -292,7 +296,19 @@ class _Parser:
             self._take()
             for label in reversed(keys[1:]):
                 value = [{label: value}]
+            self._same_labels(found, name, len(keys) > 1, here)
         self._add(found, name, value, token, here)
+
+    def _same_labels(
+        self, found: dict[str, Any], name: str, labelled: bool, path: str
+    ) -> None:
+        """Refuse blocks of one name of which only some have labels."""
+        seen = self._labelled.setdefault((id(found), name), [])
+        seen.append(labelled)
+        if True in seen and False in seen:
+            raise HclError(
+                f"At -: {path}[{seen.index(False)}]: map must have string keys"
+            )
 
     def _add(
         self, found: dict[str, Any], name: str, value: Any, token: _Token, path: str

@@ -30,6 +30,8 @@ class Ports:
     sidecar_max_port: int = 21255
     expose_min_port: int = 21500
     expose_max_port: int = 21755
+    proxy_min_port: int = 20000
+    proxy_max_port: int = 20255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,8 @@ class AgentConfig:
     advertise_addr_wan: str = "127.0.0.1"
     client_addrs: tuple[str, ...] = ("127.0.0.1",)
     http_addrs: tuple[str, ...] = ("127.0.0.1",)
+    https_addrs: tuple[str, ...] = ("127.0.0.1",)
+    grpc_addrs: tuple[str, ...] = ("127.0.0.1",)
     dns_addrs: tuple[str, ...] = ("127.0.0.1",)
     tagged_addresses: Mapping[str, str] = field(default_factory=dict[str, str])
     node_meta: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -139,6 +143,12 @@ class AgentConfig:
     log_level: str = "INFO"
     log_json: bool = False
     log_file: str = ""
+    log_rotate_duration: int = 0
+    """0: a day, if there is a ``log_file``."""
+    log_rotate_bytes: int = 0
+    log_rotate_max_files: int = 0
+    enable_syslog: bool = False
+    syslog_facility: str = "LOCAL0"
     pid_file: str = ""
     enable_script_checks: bool = False
     enable_local_script_checks: bool = False
@@ -164,6 +174,9 @@ class AgentConfig:
     serf_lan: str = ""
     """Where the LAN pool listens; empty: ``bind_addr``."""
     serf_wan: str = ""
+    serf_lan_allowed_cidrs: tuple[str, ...] = ()
+    """Networks whose packets and streams the pool takes; empty: all."""
+    serf_wan_allowed_cidrs: tuple[str, ...] = ()
     gossip_lan: Gossip = Gossip()
     gossip_wan: Gossip = Gossip()
     reconnect_timeout: int = 72 * 60 * MINUTE
@@ -183,6 +196,16 @@ class AgentConfig:
     raft_trailing_logs: int = 10240
     services: tuple[ServiceDefinition, ...] = ()
     checks: tuple[CheckDefinition, ...] = ()
+    watches: tuple[Mapping[str, Any], ...] = ()
+    """As written; ``agent/watch_plans.py`` reads them."""
+    auto_reload_config: bool = False
+    disable_host_node_id: bool = True
+    discovery_max_stale: int = 0
+    translate_wan_addrs: bool = False
+    acl_tokens: Mapping[str, str] = field(default_factory=dict[str, str])
+    """``acl.tokens`` by name: ``default``, ``agent``, ..."""
+    config_sources: tuple[str, ...] = ()
+    """The files and directories named by flags."""
     warnings: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The merged keys, for settings that other rooms read by name."""

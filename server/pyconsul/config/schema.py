@@ -1,17 +1,13 @@
 """The keys a configuration file may have, and their types, as data.
 
-``SCHEMA`` is the tree of ``config.md`` sections 2-9. ``decode`` walks a parsed
-file along it: keys are matched without regard to case, unknown ones and wrong
-types are refused with the path of the field, as Consul words it.
+``SCHEMA`` is the tree of ``config.md`` sections 2-9; ``decode.py`` walks a file
+along it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
-
-from pyconsul.types.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +19,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A list; a single value stands for a list of one."""
+    """A list; a single value is refused."""
 
     item: Spec
 
@@ -45,7 +41,9 @@ class Obj:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Anything: handed on as it stands."""
+    """Anything; lists of one object, as HCL reads its blocks, become objects."""
+
+    collapse: bool = True
 
 
 Spec = Scalar | ListOf | MapOf | Obj | Opaque
@@ -165,6 +163,107 @@ SERVICE = Obj(
     {**_SERVICE_FIELDS, "connect": _obj(native=B, sidecar_service=_SIDECAR)}, {}
 )
 
+_TELEMETRY = Obj(
+    {
+        **dict.fromkeys(
+            (
+                "circonus_api_app",
+                "circonus_api_token",
+                "circonus_api_url",
+                "circonus_broker_id",
+                "circonus_broker_select_tag",
+                "circonus_check_display_name",
+                "circonus_check_force_metric_activation",
+                "circonus_check_id",
+                "circonus_check_instance_id",
+                "circonus_check_search_tag",
+                "circonus_check_tags",
+                "circonus_submission_interval",
+                "circonus_submission_url",
+                "dogstatsd_addr",
+                "metrics_prefix",
+                "prometheus_retention_time",
+                "statsd_address",
+                "statsite_address",
+            ),
+            S,
+        ),
+        "disable_compat_1.9": B,
+        "disable_hostname": B,
+        "dogstatsd_tags": LS,
+        "enable_host_metrics": B,
+        "filter_default": B,
+        "prefix_filter": LS,
+        "retry_failed_connection": B,
+    },
+    {},
+)
+_TLS_FIELDS: dict[str, Spec] = {
+    "ca_file": S,
+    "ca_path": S,
+    "cert_file": S,
+    "key_file": S,
+    "tls_min_version": S,
+    "tls_cipher_suites": S,
+    "verify_incoming": B,
+    "verify_outgoing": B,
+    "verify_server_hostname": B,
+}
+_TLS_PART = Obj(_TLS_FIELDS, {})
+_TLS = _obj(
+    defaults=_TLS_PART,
+    internal_rpc=_TLS_PART,
+    https=_TLS_PART,
+    grpc=Obj({**_TLS_FIELDS, "use_auto_cert": B}, {}),
+)
+_UI = _obj(
+    enabled=B,
+    dir=S,
+    content_path=S,
+    metrics_provider=S,
+    metrics_provider_files=LS,
+    metrics_provider_options_json=S,
+    metrics_proxy=_obj(
+        base_url=S, add_headers=ListOf(_obj(name=S, value=S)), path_allowlist=LS
+    ),
+    dashboard_url_templates=MS,
+)
+_AUTO_CONFIG = _obj(
+    enabled=B,
+    intro_token=S,
+    intro_token_file=S,
+    server_addresses=LS,
+    dns_sans=LS,
+    ip_sans=LS,
+    authorization=_obj(
+        enabled=B,
+        static=_obj(
+            allow_reuse=B,
+            claim_mappings=MS,
+            list_claim_mappings=MS,
+            claim_assertions=LS,
+            jwt_supported_algs=LS,
+            bound_audiences=LS,
+            bound_issuer=S,
+            jwks_url=S,
+            jwks_ca_cert=S,
+            jwt_validation_pub_keys=LS,
+            oidc_discovery_url=S,
+            oidc_discovery_ca_cert=S,
+            expiration_leeway=S,
+            not_before_leeway=S,
+            clock_skew_leeway=S,
+        ),
+    ),
+)
+_LOG_STORE = _obj(
+    backend=S,
+    disable_log_cache=B,
+    boltdb=_obj(no_freelist_sync=B),
+    wal=_obj(segment_size_mb=I),
+    verification=_obj(enabled=B, interval=S),
+)
+
 _GOSSIP = _obj(
     gossip_nodes=I,
     gossip_interval=S,
@@ -221,7 +320,7 @@ SCHEMA = _obj(
     advertise_reconnect_timeout=S,
     alt_domain=S,
     audit=ANY,
-    auto_config=ANY,
+    auto_config=_AUTO_CONFIG,
     auto_encrypt=_obj(allow_tls=B, tls=B, dns_san=LS, ip_san=LS),
     auto_reload_config=B,
     autopilot=_obj(
@@ -247,7 +346,7 @@ SCHEMA = _obj(
     check_update_interval=S,
     client_addr=S,
     cloud=ANY,
-    config_entries=_obj(bootstrap=ListOf(ANY)),
+    config_entries=_obj(bootstrap=ListOf(Opaque(collapse=False))),
     connect=_obj(
         enabled=B,
         ca_provider=S,
@@ -257,6 +356,7 @@ SCHEMA = _obj(
     ),
     data_dir=S,
     datacenter=S,
+    default_intention_policy=S,
     default_query_time=S,
     disable_anonymous_signature=B,
     disable_coordinates=B,
@@ -360,7 +460,7 @@ SCHEMA = _obj(
     primary_gateways=LS,
     primary_gateways_interval=S,
     protocol=I,
-    raft_logstore=ANY,
+    raft_logstore=_LOG_STORE,
     raft_prevote_disabled=B,
     raft_protocol=I,
     raft_snapshot_interval=S,
@@ -396,14 +496,14 @@ SCHEMA = _obj(
     start_join_wan=LS,
     syslog_facility=S,
     tagged_addresses=MS,
-    telemetry=ANY,
-    tls=ANY,
+    telemetry=_TELEMETRY,
+    tls=_TLS,
     tls_cipher_suites=S,
     tls_min_version=S,
     tls_prefer_server_cipher_suites=B,
     translate_wan_addrs=B,
     ui=B,
-    ui_config=ANY,
+    ui_config=_UI,
     ui_content_path=S,
     ui_dir=S,
     unix_sockets=_obj(group=S, mode=S, user=S),
@@ -416,108 +516,3 @@ SCHEMA = _obj(
     watches=ListOf(ANY),
     xds=_obj(update_max_per_second=F),
 )
-
-
-def decode(raw: Any, source: str) -> dict[str, Any]:
-    """Return ``raw`` with canonical keys; raises ``ConfigError`` naming ``source``.
-
-    ``source`` is the file's name as the user gave it.
-    """
-    if raw is None:
-        return {}
-    problems: list[str] = []
-    unknown: list[str] = []
-    value = _walk(raw, SCHEMA, "", problems, unknown)
-    if problems:
-        lines = "\n".join("* " + text for text in problems)
-        raise ConfigError(
-            f"failed to parse {source}: {len(problems)} error(s) decoding:\n\n{lines}"
-        )
-    if unknown:
-        word = "error" if len(unknown) == 1 else "errors"
-        lines = "\n".join(f"\t* invalid config key {key}" for key in unknown)
-        raise ConfigError(
-            f"failed to parse {source}: {len(unknown)} {word} occurred:\n{lines}"
-        )
-    return cast("dict[str, Any]", value)
-
-
-_GO_NAMES: dict[type[Any], str] = {
-    str: "string",
-    bool: "bool",
-    int: "float64",
-    float: "float64",
-    dict: "map[string]interface {}",
-    list: "[]interface {}",
-}
-
-
-def _go_name(raw: object) -> str:
-    return next(
-        (name for kind, name in _GO_NAMES.items() if type(raw) is kind), "unknown"
-    )
-
-
-def _walk(
-    raw: Any, spec: Spec, path: str, problems: list[str], unknown: list[str]
-) -> Any:
-    match spec:
-        case Opaque():
-            return raw
-        case Scalar(name):
-            return _scalar(raw, name, path, problems)
-        case ListOf(item):
-            listed = cast("list[Any]", raw) if isinstance(raw, list) else [raw]
-            return [
-                _walk(one, item, f"{path}[{at}]", problems, unknown)
-                for at, one in enumerate(listed)
-                if one is not None
-            ]
-        case MapOf(item):
-            mapping = _mapping(raw, path, problems)
-            return {
-                key: _walk(one, item, f"{path}[{key}]", problems, unknown)
-                for key, one in mapping.items()
-                if one is not None
-            }
-        case Obj(fields, aliases):
-            result: dict[str, Any] = {}
-            for key, one in _mapping(raw, path, problems).items():
-                lower = key.lower()
-                name = aliases.get(lower, lower)
-                here = f"{path}.{name}" if path else name
-                inner = fields.get(name)
-                if inner is None:
-                    unknown.append(f"{path}.{key}" if path else key)
-                elif one is not None:
-                    result[name] = _walk(one, inner, here, problems, unknown)
-            return result
-
-
-def _mapping(raw: Any, path: str, problems: list[str]) -> dict[str, Any]:
-    if isinstance(raw, list) and len(cast("list[Any]", raw)) == 1:
-        raw = cast("list[Any]", raw)[0]  # an HCL block reads as a list of one
-    if isinstance(raw, dict):
-        return cast("dict[str, Any]", raw)
-    got = "slice" if isinstance(raw, list) else _go_name(raw)
-    problems.append(f"'{path}' expected a map, got '{got}'")
-    return {}
-
-
-def _scalar(raw: Any, name: str, path: str, problems: list[str]) -> Any:
-    whole = isinstance(raw, int) and not isinstance(raw, bool)
-    real = isinstance(raw, float)
-    if name == "string" and isinstance(raw, str):
-        return raw
-    if name == "bool" and isinstance(raw, bool):
-        return raw
-    if name == "int" and (whole or (real and float(raw).is_integer())):
-        return int(raw)
-    if name == "float64" and (whole or real):
-        return float(raw)
-    got = _go_name(raw)
-    problems.append(
-        f"'{path}' expected type '{name}', got unconvertible type '{got}', "
-        f"value: '{raw}'"
-    )
-    return None

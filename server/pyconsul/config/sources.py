@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from pyconsul.config.schema import decode
+from pyconsul.config.decode import decode
+from pyconsul.config.json_text import JsonTextError, loads
 from pyconsul.types.errors import ConfigError
 
 MAX_FILE_SIZE = 16 << 20
@@ -65,12 +65,10 @@ def parse_text(text: str, kind: str, source: str) -> dict[str, Any]:
         raw = parse_hcl(text, source)
     else:
         try:
-            raw = json.loads(text)
-        except ValueError as error:
+            raw = loads(text)
+        except JsonTextError as error:
             raise ConfigError(f"failed to parse {source}: {error}") from None
-        except RecursionError:
-            raise ConfigError(f"failed to parse {source}: nested too deeply") from None
-    return decode(raw, source)
+    return decode(raw, source, kind)
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> None:
