@@ -10,7 +10,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .caller import Found, Read
     from .client import Client
-    from .errors import ApiError, ClientError, TransportError
+    from .errors import (
+        ApiError,
+        ClientError,
+        LockConflictError,
+        LockLostError,
+        LockTimeoutError,
+        TransportError,
+    )
+    from .locks import Lock, LockRules
     from .queries import Kind, Queries, Query
     from .view import Rules, View, ViewCore, Views
 
@@ -20,6 +28,11 @@ __all__ = [
     "ClientError",
     "Found",
     "Kind",
+    "Lock",
+    "LockConflictError",
+    "LockLostError",
+    "LockRules",
+    "LockTimeoutError",
     "Queries",
     "Query",
     "Read",
@@ -36,6 +49,11 @@ _HOMES = {
     "ClientError": "errors",
     "Found": "caller",
     "Kind": "queries",
+    "Lock": "locks",
+    "LockConflictError": "errors",
+    "LockLostError": "errors",
+    "LockRules": "locks",
+    "LockTimeoutError": "errors",
     "Queries": "queries",
     "Query": "queries",
     "Read": "caller",

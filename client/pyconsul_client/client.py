@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from .api.agent import AgentApi
 from .api.catalog import CatalogApi
@@ -14,12 +14,18 @@ from .api.session import SessionApi
 from .api.status import StatusApi
 from .api.txn import TxnApi
 from .caller import Caller
+from .lock_keys import Mutex, Semaphore, holder
+from .locks import Lock, LockRules, lead
 from .options import Options, resolve
 from .queries import Queries
 from .transport import HttpTransport, Transport
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from .records import KVPair
+
+T = TypeVar("T")
 
 
 class Client:
@@ -71,3 +77,59 @@ class Client:
     async def aclose(self) -> None:
         """Close every connection; the client can be used again."""
         await self.transport.aclose()
+
+    def lock(
+        self,
+        key: str,
+        value: bytes = b"",
+        *,
+        name: str = "",
+        timeout: float | None = None,
+        rules: LockRules | None = None,
+    ) -> Lock:
+        """Return a lock on ``key``, for ``async with``; one holder at a time.
+
+        ``value`` is what others may read of the holder, ``name`` the session's,
+        ``timeout`` in seconds (``None``: wait for ever; 0: do not wait).
+        ``consul lock PREFIX`` uses the key ``PREFIX/.lock``.
+        """
+        claim = Mutex(self.kv, key, value)
+        return Lock(self.session, claim, name=name, timeout=timeout, rules=rules)
+
+    def semaphore(
+        self,
+        prefix: str,
+        limit: int,
+        value: bytes = b"",
+        *,
+        name: str = "",
+        timeout: float | None = None,
+        rules: LockRules | None = None,
+    ) -> Lock:
+        """Return one of ``limit`` places below ``prefix``, for ``async with``.
+
+        All contenders have to give the same limit. The other parameters are
+        those of ``lock``; the keys those of ``consul lock -n``.
+        """
+        claim = Semaphore(self.kv, prefix, limit, value)
+        return Lock(self.session, claim, name=name, timeout=timeout, rules=rules)
+
+    async def lead(
+        self,
+        key: str,
+        work: Callable[[Lock], Awaitable[T]],
+        value: bytes = b"",
+        *,
+        name: str = "",
+        rules: LockRules | None = None,
+    ) -> T:
+        """Do ``work`` whenever we lead; return its result once it returns one.
+
+        Of all who call this with the same key one leads. ``work`` gets the lock;
+        it is cancelled when we lead no more, and called again when we do again.
+        """
+        return await lead(lambda: self.lock(key, value, name=name, rules=rules), work)
+
+    async def leader(self, key: str) -> KVPair | None:
+        """Return the key of an election while somebody leads, else ``None``."""
+        return await holder(self.kv, key)

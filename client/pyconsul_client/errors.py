@@ -65,3 +65,15 @@ class FlagError(ClientError):
 
 class HelpRequested(ClientError):
     """``-h``, ``-help`` or ``--help`` was given."""
+
+
+class LockConflictError(ClientError):
+    """The keys of a lock are used for something else, or with another limit."""
+
+
+class LockTimeoutError(ClientError):
+    """A lock was not acquired in time."""
+
+
+class LockLostError(ClientError):
+    """A lock that was held is not any more; the text says why."""

@@ -16,6 +16,7 @@ from .options import Options, resolve
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import BinaryIO
 
 MAX_HEAD = 64 * 1024
 MAX_BODY = 256 * 1024 * 1024
@@ -30,7 +31,7 @@ _REDIRECTS = frozenset((301, 302, 307, 308))
 def request(
     method: str,
     target: str,
-    body: bytes = b"",
+    body: bytes | BinaryIO = b"",
     headers: Mapping[str, str] | None = None,
     *,
     options: Options | None = None,
@@ -38,7 +39,8 @@ def request(
 ) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers (names in lower case) and body of one request.
 
-    ``target`` is percent-encoded and begins with ``/v1/``; without ``options``
+    ``target`` is percent-encoded and begins with ``/v1/``; a file as the body is
+    sent whole, without being read into memory; without ``options``
     the environment's are used; ``timeout`` is the longest silence in seconds.
     Raises TransportError, with Go's wording for what went wrong, or
     OptionsError.
@@ -60,7 +62,7 @@ def request(
 def stream(
     method: str,
     target: str,
-    body: bytes = b"",
+    body: bytes | BinaryIO = b"",
     headers: Mapping[str, str] | None = None,
     *,
     options: Options | None = None,
@@ -182,7 +184,7 @@ class Chunks:
 def _exchange(
     method: str,
     target: str,
-    body: bytes,
+    body: bytes | BinaryIO,
     headers: Mapping[str, str],
     options: Options,
     timeout: float,
@@ -194,8 +196,10 @@ def _exchange(
         "User-Agent: pyconsul-client",
         "Connection: close",
     ]
+    start, file = (body, None) if isinstance(body, bytes) else (b"", body)
     if body or method in ("PUT", "POST"):
-        lines.append(f"Content-Length: {len(body)}")
+        size = os.fstat(file.fileno()).st_size if file else len(start)
+        lines.append(f"Content-Length: {size}")
     for name, value in (options.headers() | dict(headers)).items():
         lines.append(f"{name}: {value}")
     if any("\r" in line or "\n" in line for line in lines) or " " in target:
@@ -205,7 +209,9 @@ def _exchange(
     try:
         sock.settimeout(timeout)
         try:
-            sock.sendall(head + body)
+            sock.sendall(head + start)
+            if file:
+                sock.sendfile(file)
         except (BrokenPipeError, ConnectionResetError):
             # The agent may refuse a large body early: its answer says why.
             pass

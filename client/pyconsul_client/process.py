@@ -62,18 +62,23 @@ class Child:
         *,
         env: Mapping[str, str] | None = None,
         stdin: bool = False,
+        inherit_stdin: bool = False,
         cwd: str | None = None,
     ) -> Child:
         """Start a program; raises StartError. Output is inherited.
 
-        ``env`` is added to our environment; without ``stdin`` input is empty.
+        ``env`` is added to our environment; without ``stdin`` input is empty, or
+        ours with ``inherit_stdin``.
         """
         if not argv:
             raise StartError("no command given")
+        feed = subprocess.PIPE if stdin else subprocess.DEVNULL
+        if inherit_stdin:
+            feed = None
         try:
             process = await anyio.open_process(
                 list(argv),
-                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdin=feed,
                 stdout=None,
                 stderr=None,
                 env=os.environ | dict(env or {}),

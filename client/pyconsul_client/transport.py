@@ -9,6 +9,7 @@ default; when lanes meet that limit, the surplus views poll through the pool.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -139,8 +140,9 @@ class HttpTransport:
                         answer.status_code, dict(answer.headers), b"".join(parts)
                     )
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                reason = str(error) or type(error).__name__
-                raise TransportError(f"{method} {target}: {reason}") from error
+                label = f'{method.capitalize()} "{self._options.url}{target}"'
+                reason = _reason(error, self._options)
+                raise TransportError(f"{label}: {reason}") from error
             onward = redirected(response, self._options.url, target)
             if onward is None or method not in ("GET", "HEAD"):
                 return response
@@ -251,6 +253,21 @@ class HttpTransport:
         self.max_lanes = max(1, min(self.max_lanes, len(held) * 9 // 10))
         for lane in held[self.max_lanes :]:
             lane.give_up()
+
+
+def _reason(error: Exception, options: Options) -> str:
+    """Return Go's words for why a request failed, as ``oneshot`` has them."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or not cause.errno or cause.errno < 0:
+        return str(error) or type(error).__name__
+    text = os.strerror(cause.errno).lower()
+    if type(error).__name__ != "ConnectError":
+        return text
+    if options.socket_path:
+        return f"dial unix {options.socket_path}: connect: {text}"
+    return f"dial tcp {options.authority}: connect: {text}"
 
 
 def _lanes_by_files() -> int:

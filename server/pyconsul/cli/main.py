@@ -23,7 +23,9 @@ COMMANDS = {
     "catalog datacenters": "catalog:DATACENTERS",
     "catalog nodes": "catalog:NODES",
     "catalog services": "catalog:SERVICES",
+    "debug": "debug:DEBUG",
     "event": "event:EVENT",
+    "exec": "",
     "force-leave": "membership:FORCE_LEAVE",
     "info": "info:INFO",
     "join": "membership:JOIN",
@@ -35,6 +37,7 @@ COMMANDS = {
     "kv import": "kv_transfer:IMPORT",
     "kv put": "kv_write:PUT",
     "leave": "membership:LEAVE",
+    "lock": "",
     "maint": "maint:MAINT",
     "members": "membership:MEMBERS",
     "monitor": "monitor:MONITOR",
@@ -43,10 +46,14 @@ COMMANDS = {
     "operator autopilot state": "operator:STATE",
     "operator raft list-peers": "operator:LIST_PEERS",
     "operator raft remove-peer": "operator:REMOVE_PEER",
+    "operator raft transfer-leader": "operator:TRANSFER_LEADER",
     "reload": "membership:RELOAD",
     "rtt": "rtt:RTT",
     "services deregister": "services:DEREGISTER",
     "services register": "services:REGISTER",
+    "snapshot inspect": "snapshot:INSPECT",
+    "snapshot restore": "snapshot:RESTORE",
+    "snapshot save": "snapshot:SAVE",
     "validate": "",
     "version": "version:VERSION",
     "watch": "",
@@ -154,6 +161,15 @@ def _delegate(name: str, arguments: list[str]) -> int:
         from pyconsul.agent.main import validate_main
 
         return validate_main(arguments)
+    if name == "exec":
+        from pyconsul.filter import compile_regex
+        from pyconsul_watch.exec import exec_main
+
+        return exec_main(arguments, compile_regex)
+    if name == "lock":
+        from pyconsul_watch.lock import lock_main
+
+        return lock_main(arguments)
     from pyconsul_watch.cli import watch_main
 
     return watch_main(arguments)
