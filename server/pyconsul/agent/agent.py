@@ -514,17 +514,32 @@ class Agent:
     # -- syncing ---------------------------------------------------------------
 
     def _synced(self) -> Done:
-        """Return a future that is done after one attempt to tell the servers."""
+        """Return a future that is done after one attempt to tell the servers.
+
+        By then the files are written; it fails with ``OSError`` if one is not.
+        """
         done: Done = asyncio.get_running_loop().create_future()
-        task = asyncio.get_running_loop().create_task(self.sync.push())
+        written = self._store.flush()
+
+        async def both() -> None:
+            await self.sync.push()
+            if written is not None:
+                await written
+
+        task = asyncio.get_running_loop().create_task(both())
         self._tasks.add(task)
 
-        def finish(ended: asyncio.Task[bool]) -> None:
+        def finish(ended: asyncio.Task[None]) -> None:
             self._tasks.discard(ended)
+            error = None if ended.cancelled() else ended.exception()
+            if isinstance(error, OSError):
+                if not done.done():
+                    done.set_exception(error)
+                return
+            if error is not None:
+                log.error("sync failed", exc_info=error)
             if not done.done():
                 done.set_result(None)
-            if not ended.cancelled() and (error := ended.exception()) is not None:
-                log.error("sync failed", exc_info=error)
 
         task.add_done_callback(finish)
         return done

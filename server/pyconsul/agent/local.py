@@ -63,6 +63,27 @@ class Step:
     checks: tuple[tuple[CheckEntry, HealthCheck], ...] = ()
     node: bool = False
 
+    def entries(self) -> list[ServiceEntry | CheckEntry | None]:
+        """Return what the call brings in sync; ``None`` stands for the node."""
+        found: list[ServiceEntry | CheckEntry | None] = []
+        if self.node:
+            found.append(None)
+        if self.service is not None:
+            found.append(self.service)
+        found.extend(check for check, _ in self.checks)
+        return found
+
+    def keys(self) -> set[str]:
+        """Return what the call is about: two about the same go in order."""
+        found = {"node"} if self.node else set[str]()
+        if self.service is not None:
+            found.add("service:" + self.service.service.id)
+        for _, check in self.checks:
+            found.add("check:" + check.check_id)
+            if check.service_id:
+                found.add("service:" + check.service_id)
+        return found
+
 
 @dataclass(slots=True, kw_only=True)
 class LocalOptions:
@@ -293,26 +314,53 @@ class LocalState:
 
     def next_step(self) -> Step | None:
         """Return the next call: node information, services, then checks."""
-        for key, service in self._services.items():
+        return next(self.steps(), None)
+
+    def steps(self) -> Iterator[Step]:
+        """Yield each call there is to make once, in order, as of when it is asked.
+
+        What registers services or checks needs the node's step done first.
+        """
+        for key, service in list(self._services.items()):
             if service.deleted and not service.in_sync:
-                return self._drop_service(key, service)
-        for key, check in self._checks.items():
+                yield self._drop_service(key, service)
+        for key, check in list(self._checks.items()):
             if check.deleted and not check.in_sync:
-                return self._drop_check(key, check)
+                yield self._drop_check(key, check)
         if not self.node_in_sync:
-            return Step(
+            yield Step(
                 "Catalog.Register",
                 self._registration(self.options.agent_token),
                 "node info",
                 node=True,
             )
-        for key, service in self._services.items():
+        for key, service in list(self._services.items()):
+            if not service.in_sync and self._services.get(key) is service:
+                yield self._push_service(key, service)
+        for key, check in list(self._checks.items()):
+            if not check.in_sync and self._checks.get(key) is check:
+                yield self._push_check(key, check)
+
+    def waits(self, entry: ServiceEntry | CheckEntry | None) -> bool:
+        """Tell whether an entry (``None``: the node's) still has to be synced."""
+        if entry is None:
+            return not self.node_in_sync
+        if entry.in_sync:
+            return False
+        if isinstance(entry, ServiceEntry):
+            return self._services.get(entry.service.id) is entry
+        return self._checks.get(entry.check.check_id) is entry
+
+    def unsynced(self) -> Iterator[ServiceEntry | CheckEntry | None]:
+        """Yield the entries the servers have to be told of; ``None``: the node."""
+        if not self.node_in_sync:
+            yield None
+        for service in self._services.values():
             if not service.in_sync:
-                return self._push_service(key, service)
-        for key, check in self._checks.items():
+                yield service
+        for check in self._checks.values():
             if not check.in_sync:
-                return self._push_check(key, check)
-        return None
+                yield check
 
     def done(self, step: Step) -> None:
         """The servers took the step; changes made meanwhile stay unsynced."""

@@ -2,14 +2,20 @@
 
 One JSON file an object, named by the SHA-256 of its id, written aside and then
 renamed, readable by the owner only. A file that cannot be read is skipped.
+
+While a loop runs, a few threads do the writing, since each file waits for the
+disk; files of one name are written in order, and of several only the last.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
+from asyncio import Future
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import TypeVar
 
@@ -21,6 +27,8 @@ from pyconsul.types.records import HealthCheck, NodeService, Record
 log = logging.getLogger("agent")
 T = TypeVar("T")
 MAX_FILE = 1 << 20
+THREADS = 4
+"""Files written at once: the disk syncs several in the time of one."""
 
 
 class StoredService(Record, frozen=True, kw_only=True):
@@ -54,6 +62,11 @@ class Persistence:
 
     def __init__(self, data_dir: str) -> None:
         self._root = data_dir
+        self._threads: ThreadPoolExecutor | None = None
+        self._next: dict[str, bytes | None] = {}
+        """What is to be written where (``None``: nothing), latest only."""
+        self._writing: dict[str, bytes | None] = {}
+        self._flushes: list[_Flush] = []
 
     def save_service(self, service: NodeService, token: str) -> None:
         """Remember a service."""
@@ -94,8 +107,7 @@ class Persistence:
             return None
         path = self._path("checks/state", check_id)
         try:
-            with open(path, "rb") as file:
-                state = msgspec.json.decode(file.read(MAX_FILE), type=StoredState)
+            state = msgspec.json.decode(self._read(path), type=StoredState)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError):
@@ -108,17 +120,70 @@ class Persistence:
     def _path(self, kind: str, key: str) -> str:
         return os.path.join(self._root, kind, sha256(key.encode()).hexdigest())
 
+    def flush(self) -> Future[None] | None:
+        """Return when all that was said so far is on disk; ``None``: it is.
+
+        The future fails with the ``OSError`` of a write.
+        """
+        left = self._next.keys() | self._writing.keys()
+        if not left:
+            return None
+        flush = _Flush(set(left), asyncio.get_running_loop().create_future())
+        self._flushes.append(flush)
+        return flush.done
+
+    def _read(self, path: str) -> bytes:
+        for waiting in (self._next, self._writing):
+            if path in waiting:
+                data = waiting[path]
+                if data is None:
+                    raise FileNotFoundError(path)
+                return data
+        with open(path, "rb") as file:
+            return file.read(MAX_FILE)
+
     def _write(self, kind: str, key: str, value: Record) -> None:
-        if not self._root:
-            return
-        path = self._path(kind, key)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        write_atomic(path, msgspec.json.encode(value))
+        if self._root:
+            self._put(self._path(kind, key), msgspec.json.encode(value))
 
     def _remove(self, kind: str, key: str) -> None:
         if self._root:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path(kind, key))
+            self._put(self._path(kind, key), None)
+
+    def _put(self, path: str, data: bytes | None) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            _replace(path, data)
+            return
+        if path in self._writing:
+            self._next[path] = data
+        else:
+            self._begin(loop, path, data)
+
+    def _begin(
+        self, loop: asyncio.AbstractEventLoop, path: str, data: bytes | None
+    ) -> None:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, "agent-files")
+        self._writing[path] = data
+        work = loop.run_in_executor(self._threads, _replace, path, data)
+        work.add_done_callback(lambda done: self._written(loop, path, done))
+
+    def _written(
+        self, loop: asyncio.AbstractEventLoop, path: str, done: Future[None]
+    ) -> None:
+        del self._writing[path]
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            log.error("Failed persisting: file=%s error=%s", path, error)
+        if path in self._next:
+            self._begin(loop, path, self._next.pop(path))
+            if error is None:
+                return
+        for flush in list(self._flushes):
+            if path in flush.left and flush.ended(path, error):
+                self._flushes.remove(flush)
 
     def _load(self, kind: str, record: type[T]) -> Iterator[T]:
         folder = os.path.join(self._root, kind)
@@ -133,6 +198,34 @@ class Persistence:
                     yield msgspec.json.decode(file.read(MAX_FILE), type=record)
             except (OSError, msgspec.MsgspecError) as error:
                 log.error("Failed reading persisted file: file=%s %s", path, error)
+
+
+class _Flush:
+    """Who waits until some files are written."""
+
+    def __init__(self, left: set[str], done: Future[None]) -> None:
+        self.left = left
+        self.done = done
+
+    def ended(self, path: str, error: BaseException | None) -> bool:
+        """Note that a file was written, or could not be; whether that was all."""
+        self.left.discard(path)
+        if self.done.done():
+            return True
+        if error is not None:
+            self.done.set_exception(error)
+        elif not self.left:
+            self.done.set_result(None)
+        return self.done.done()
+
+
+def _replace(path: str, data: bytes | None) -> None:
+    if data is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    write_atomic(path, data)
 
 
 def write_atomic(path: str, data: bytes) -> None:
