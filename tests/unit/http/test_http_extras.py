@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from http_fakes import FakeCaller, ask, make_face
 
 from pyconsul.http.ui_data import summaries
 from pyconsul.types.coordinates import Coordinate, origin
-from pyconsul.types.messages import Reply, Row
+from pyconsul.types.messages import QuerySource, Reply, Row
 from pyconsul.types.queries import PreparedQuery, ServiceQuery
 from pyconsul.types.records import CheckServiceNode, HealthCheck, Node, NodeService
 from pyconsul.types.ui import NodeInfo, RaftConfiguration, RaftServer
@@ -141,3 +142,50 @@ def test_queries() -> None:
     limit = ask(face, "GET /v1/query/web/execute?limit=x")
     assert limit.status == 500
     assert limit.body.startswith(b"Bad limit: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("catalog/nodes", "Catalog.ListNodes"),
+        ("catalog/service/web", "Catalog.ServiceNodes"),
+        ("catalog/connect/web", "Catalog.ServiceNodes"),
+        ("health/service/web", "Health.ServiceNodes"),
+        ("health/connect/web", "Health.ServiceNodes"),
+        ("health/checks/web", "Health.ServiceChecks"),
+        ("health/state/any", "Health.ChecksInState"),
+    ],
+)
+def test_near_travels_in_the_request(path: str, method: str) -> None:
+    caller = FakeCaller()
+    caller.answers[method] = Reply([], 4)
+    face = make_face(caller, segment="alpha")
+    for near, node in (("?near=n9", "n9"), ("?near=_agent", "node1"), ("", "")):
+        assert ask(face, f"GET /v1/{path}{near}").status == 200
+        source = caller.calls[-1][1].source
+        assert source.node == node
+        assert (source.segment, source.datacenter) == (
+            ("alpha", "dc1") if near else ("", "")
+        )
+
+
+def test_where_an_executed_query_comes_from() -> None:
+    caller = FakeCaller()
+    caller.answers["PreparedQuery.Execute"] = Reply(None, 1)
+    face = make_face(caller, segment="alpha")
+    for forwarded, remote, ip in (
+        (b"", "10.0.0.9", "10.0.0.9"),
+        (b"", "fe80::1%eth0", "fe80::1"),
+        (b"192.0.2.7, 10.0.0.1", "10.0.0.9", "192.0.2.7"),
+        (b"unknown, 10.0.0.1", "10.0.0.9", "10.0.0.9"),
+    ):
+        headers = {b"x-forwarded-for": forwarded} if forwarded else {}
+        line = "GET /v1/query/q/execute?near=_ip&dc=dc1"
+        assert ask(face, line, headers=headers, remote=remote).status == 404
+        args = caller.calls[-1][1]
+        assert args.source == QuerySource(
+            datacenter="dc1", segment="alpha", node="_ip", ip=ip
+        )
+        assert args.agent == QuerySource(
+            datacenter="dc1", segment="alpha", node="node1"
+        )
