@@ -17,6 +17,7 @@ from .errors import CommandError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import BinaryIO
 
     from pyconsul_client.goflags import FlagSet
     from pyconsul_client.oneshot import Chunks
@@ -124,6 +125,10 @@ class AgentClient:
         """Write to ``path``."""
         return self._ask("PUT", path, query, body, failing, absent_ok=absent_ok)
 
+    def upload(self, path: str, file: BinaryIO, *, failing: str) -> Answer:
+        """Write a whole file to ``path``, without reading it into memory."""
+        return self._ask("PUT", path, {}, file, failing)
+
     def send(
         self,
         method: str,
@@ -171,7 +176,7 @@ class AgentClient:
         method: str,
         path: str,
         query: Mapping[str, str | list[str]],
-        body: bytes,
+        body: bytes | BinaryIO,
         failing: str,
         *,
         terse: bool = False,

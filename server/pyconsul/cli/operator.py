@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PEERS = "/v1/operator/raft/configuration"
 _PEER = "/v1/operator/raft/peer"
+_TRANSFER = "/v1/operator/raft/transfer-leader"
 _CONFIG = "/v1/operator/autopilot/configuration"
 _STATE = "/v1/operator/autopilot/state"
 _MAX = (1 << 63) - 1
@@ -65,6 +66,21 @@ def _remove_peer(flags: FlagSet) -> int:
     kind, value = ("id", server_id) if server_id else ("address", address)
     AgentClient(flags).delete(_PEER, {kind: value}, failing=failing)
     line(f'Removed peer with {kind} "{value}"')
+    return 0
+
+
+def _declare_transfer(flags: FlagSet) -> None:
+    flags.string("id", text="ID of the server that is to lead; else any voter.")
+
+
+def _transfer_leader(flags: FlagSet) -> int:
+    server_id = flags.text("id")
+    failing = "Error transferring leadership"
+    query = {"id": server_id} if server_id else {}
+    answer = AgentClient(flags).send("POST", _TRANSFER, query, b"", failing=failing)
+    if (answer.record() or {}).get("Success") is not True:
+        raise CommandError(f"{failing}: the leader has not changed")
+    line("Success")
     return 0
 
 
@@ -207,6 +223,13 @@ REMOVE_PEER = Command(
     "  good and that autopilot has not removed.",
     _remove_peer,
     _declare_peer,
+    server=True,
+)
+TRANSFER_LEADER = Command(
+    "Usage: pyconsul operator raft transfer-leader [options]\n\n"
+    "  Makes another server lead, such as before work on the one that leads.",
+    _transfer_leader,
+    _declare_transfer,
     server=True,
 )
 GET_CONFIG = Command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from asyncio import Future
 from typing import TYPE_CHECKING
@@ -13,7 +14,11 @@ from pyconsul.state import commands
 from pyconsul.state.watch import Read
 from pyconsul.types.errors import ConsulError, PermissionDeniedError
 from pyconsul.types.messages import DCSpecificRequest, EmptyRequest, Reply
-from pyconsul.types.operations import AutopilotSetConfigRequest, RaftRemovePeerRequest
+from pyconsul.types.operations import (
+    AutopilotSetConfigRequest,
+    RaftRemovePeerRequest,
+    RaftTransferLeaderRequest,
+)
 from pyconsul.types.ui import RaftConfiguration, RaftServer
 
 if TYPE_CHECKING:
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("server.operator")
 _UNKNOWN = "(unknown)"
 _PROTOCOL = "3"
+TRANSFER_S = 5.0
+"""How long another server may take to lead; it needs one election."""
 
 
 def raft_configuration(server: Server, args: EmptyRequest, who: Authorizer) -> Read:
@@ -78,6 +85,42 @@ def _remove(server: Server, peer: Peer) -> Future[Reply]:
     return then(removed, lambda _: Reply(True))
 
 
+def transfer_leader(
+    server: Server, args: RaftTransferLeaderRequest, who: Authorizer
+) -> Future[Reply]:
+    """``Operator.TransferLeader``: ``True`` once this server leads no more."""
+    _check(who)
+    if args.id and server.log.configuration.get(args.id) is None:
+        raise ConsulError(f'id "{args.id}" was not found in the Raft configuration')
+    loop = asyncio.get_running_loop()
+    done: Future[Reply] = loop.create_future()
+
+    def changed(leads: bool) -> None:
+        if not leads and not done.done():
+            done.set_result(Reply(True))
+
+    def late() -> None:
+        if not done.done():
+            done.set_exception(ConsulError("leadership transfer timeout"))
+
+    callbacks = server.log.on_leader_change
+    callbacks.append(changed)
+    timer = loop.call_later(TRANSFER_S, late)
+
+    def ended(_: Future[Reply]) -> None:
+        timer.cancel()
+        callbacks.remove(changed)
+
+    done.add_done_callback(ended)
+    try:
+        chosen = server.log.transfer_leadership(args.id)
+    except ConsulError as error:
+        done.set_exception(error)
+    else:
+        _log.info("transferring the leadership: to=%s", chosen)
+    return done
+
+
 def autopilot_config(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
     """``Operator.AutopilotGetConfiguration``: an ``AutopilotConfig``."""
     _check(who)
@@ -115,4 +158,5 @@ WRITES: dict[str, WriteHandler] = {
     "Operator.AutopilotSetConfiguration": set_autopilot_config,
     "Operator.RaftRemovePeerByAddress": remove_peer_by_address,
     "Operator.RaftRemovePeerByID": remove_peer_by_id,
+    "Operator.TransferLeader": transfer_leader,
 }

@@ -116,6 +116,10 @@ class Log(Protocol):
         """Resolve once the configuration, changed by one server, is committed."""
         ...
 
+    def transfer_leadership(self, target: str = "", /) -> str:
+        """Begin to hand over to a voter; return its id. Raises ``ConsulError``."""
+        ...
+
     def stats(self) -> dict[str, str]:
         """The ``raft`` section of ``consul info``."""
         ...

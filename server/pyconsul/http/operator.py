@@ -41,6 +41,7 @@ from pyconsul.types.operations import (
     AutopilotHealth,
     AutopilotSetConfigRequest,
     RaftRemovePeerRequest,
+    RaftTransferLeaderRequest,
     ServerHealth,
 )
 from pyconsul.types.records import ServiceInstance
@@ -68,6 +69,9 @@ _CONFIG = Shape(
 def add_routes(routes: Routes) -> None:
     """Add the operator routes."""
     routes.add("operator/raft/configuration", GET=raft_configuration)
+    routes.add(
+        "operator/raft/transfer-leader", POST=transfer_leader, PUT=transfer_leader
+    )
     routes.add("operator/raft/peer", DELETE=remove_peer)
     routes.add(
         "operator/autopilot/configuration",
@@ -112,6 +116,17 @@ def remove_peer(request: Request) -> Answer:
     return then(
         request.face.caller.call(f"Operator.RaftRemovePeer{kind}", args),
         lambda _: Response(),
+    )
+
+
+def transfer_leader(request: Request) -> Answer:
+    """Make another voter lead: the one with ``?id``, else any."""
+    args = RaftTransferLeaderRequest(
+        id=request.query.get("id"), **write_options(request)
+    )
+    return then(
+        request.face.caller.call("Operator.TransferLeader", args),
+        lambda reply: json_response(request, {"Success": reply.value}),
     )
 
 

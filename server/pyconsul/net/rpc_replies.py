@@ -401,6 +401,10 @@ ANSWERS: dict[str, Answer] = {
     "Operator.RaftRemovePeerByAddress": DONE,
     "Operator.RaftRemovePeerByID": DONE,
     "Operator.ServerHealth": bare(_health_to_plain, _health_from_plain),
+    "Operator.TransferLeader": bare(
+        lambda value: {"Success": value},
+        lambda plain: as_map(plain, "reply").get("Success") is True,
+    ),
     "PreparedQuery.Apply": TEXT,
     "PreparedQuery.Execute": Answer(
         _result_to_plain, _result_from_plain, lambda: cast(Any, None)

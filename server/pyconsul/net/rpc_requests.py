@@ -49,6 +49,7 @@ from pyconsul.types.operations import (
     EventFireRequest,
     KeyringRequest,
     RaftRemovePeerRequest,
+    RaftTransferLeaderRequest,
 )
 from pyconsul.types.queries import (
     PreparedQueryExecuteRequest,
@@ -279,6 +280,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "Operator.RaftRemovePeerByAddress": _remove_peer,
     "Operator.RaftRemovePeerByID": _remove_peer,
     "Operator.ServerHealth": _empty,
+    "Operator.TransferLeader": _whole(RaftTransferLeaderRequest),
     "PreparedQuery.Apply": _whole(PreparedQueryRequest),
     "PreparedQuery.Execute": _execute,
     "PreparedQuery.Explain": _execute,

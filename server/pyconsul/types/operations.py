@@ -63,6 +63,12 @@ class RaftRemovePeerRequest(WriteOptions, frozen=True, kw_only=True):
     id: str = msgspec.field(name="ID", default="")
 
 
+class RaftTransferLeaderRequest(WriteOptions, frozen=True, kw_only=True):
+    """``Operator.TransferLeader``; without ``id`` to any voter; answers ``True``."""
+
+    id: str = msgspec.field(name="ID", default="")
+
+
 class AutopilotConfig(Record, frozen=True, kw_only=True):
     """Autopilot's settings; ``Operator.AutopilotGetConfiguration`` answers it.
 

@@ -39,7 +39,8 @@ class FakeAgent:
         self, method: str, target: str, *, options: object
     ) -> tuple[int, dict[str, str], Iterator[bytes]]:
         status, headers, body = self.request(method, target, options=options)
-        return status, headers, iter(body.splitlines(keepends=True))
+        lines = body.splitlines(keepends=True)
+        return status, headers, (line for line in lines)
 
 
 @pytest.fixture

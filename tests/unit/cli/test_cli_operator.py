@@ -65,6 +65,24 @@ def test_one_action_at_a_time(
     assert agent.asked == []
 
 
+def test_the_leadership_is_transferred(agent: Any, run: Any) -> None:
+    path = "POST /v1/operator/raft/transfer-leader"
+    agent.answer(path, {"Success": True})
+    command = ("operator", "raft", "transfer-leader")
+    assert run(*command) == (0, "Success\n", "")
+    agent.answer(f"{path}?id=zz", b"no such server", 500)
+    assert run(*command, "-id=zz") == (
+        1,
+        "",
+        "Error transferring leadership: "
+        "Unexpected response code: 500 (no such server)\n",
+    )
+    agent.answer(path, {"Success": False})
+    status, out, problem = run(*command)
+    assert (status, out) == (1, "")
+    assert "has not changed" in problem
+
+
 def test_peers_are_listed(agent: Any, run: Any) -> None:
     servers = [
         {

@@ -66,6 +66,7 @@ class MemoryLog:
         self.configuration = Configuration()
         self.configuration_index = 1
         self.changes = 0
+        self.transfers: list[str] = []
         self.on_leader_known: list[Callable[[str], None]] = []
         self.has_leader_contact = True
 
@@ -106,6 +107,10 @@ class MemoryLog:
         future: Future[None] = asyncio.get_running_loop().create_future()
         future.set_result(None)
         return future
+
+    def transfer_leadership(self, target: str = "", /) -> str:
+        self.transfers.append(target)
+        return target or "other"
 
     def change_membership(
         self, change: Callable[[Configuration], Configuration], /

@@ -21,6 +21,7 @@ from pyconsul.types.operations import (
     AutopilotSetConfigRequest,
     RaftRemovePeerRequest,
     RaftStats,
+    RaftTransferLeaderRequest,
 )
 
 LEADER = RaftStats(last_contact="0", last_term=5, last_index=1000)
@@ -266,6 +267,30 @@ def test_operators_see_and_remove_peers() -> None:
         stats = (await fleet.ask("Status.RaftStats", EmptyRequest())).value
         assert (stats.last_contact, stats.last_term) == ("0", 2)
         assert (await fleet.ask("Status.Ping", EmptyRequest())).value is True
+
+    run(main)
+
+
+def test_the_leadership_is_handed_over() -> None:
+    async def main() -> None:
+        fleet = Fleet(server(2))
+        fleet.log.configuration = peers(1, 2, 3)
+        unknown = RaftTransferLeaderRequest(id="zz")
+        with pytest.raises(ConsulError, match='id "zz" was not found'):
+            await fleet.ask("Operator.TransferLeader", unknown)
+        callbacks = len(fleet.log.on_leader_change)
+        args = RaftTransferLeaderRequest(id=node_id(3))
+        asked = asyncio.ensure_future(fleet.ask("Operator.TransferLeader", args))
+        await settle()
+        assert fleet.log.transfers == [node_id(3)]
+        assert not asked.done()
+        fleet.log.lead(False)
+        assert (await asked).value is True
+        fleet.log.lead(True)
+        with pytest.raises(ConsulError, match="leadership transfer timeout"):
+            await fleet.ask("Operator.TransferLeader", RaftTransferLeaderRequest())
+        assert len(fleet.log.on_leader_change) == callbacks
+        fleet.server.stop()
 
     run(main)
 

@@ -81,6 +81,15 @@ def test_a_peer_is_removed() -> None:
     assert caller.calls[0][1].address == "1.2.3.4:1"
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_the_leadership_is_transferred(method: str) -> None:
+    caller = FakeCaller()
+    caller.answers["Operator.TransferLeader"] = True
+    path = "/v1/operator/raft/transfer-leader"
+    assert ask(caller, method, path, "id=abc").body == b'{"Success":true}'
+    assert caller.calls[0][1].id == "abc"
+
+
 def test_settings_are_read_and_written_whole() -> None:
     caller, path = FakeCaller(), "/v1/operator/autopilot/configuration"
     caller.answers["Operator.AutopilotGetConfiguration"] = DEFAULT_AUTOPILOT

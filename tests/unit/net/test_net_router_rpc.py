@@ -65,6 +65,9 @@ class SharedLog:
     def last_contact_ms(self) -> int:
         return 0 if self.is_leader else 25
 
+    def transfer_leadership(self, target: str = "", /) -> str:
+        raise AssertionError("no test transfers the leadership")
+
     def change_membership(
         self, change: Callable[[Configuration], Configuration], /
     ) -> Future[object]:

@@ -162,6 +162,8 @@ def test_keyrings_autopilot_and_statistics_cross():
     assert sent("Operator.AutopilotSetConfiguration", change) == change
     gone = operations.RaftRemovePeerRequest(id="a", address="10.0.0.1:8300")
     assert sent("Operator.RaftRemovePeerByID", gone) == gone
+    lead = operations.RaftTransferLeaderRequest(id="a")
+    assert sent("Operator.TransferLeader", lead) == lead
     stats = operations.RaftStats(last_contact="5ms", last_term=2, last_index=9)
     assert crossed("Status.RaftStats", Reply(stats)).value == stats
     assert crossed("Status.Ping", Reply(True)).value is True
