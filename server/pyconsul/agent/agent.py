@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from pyconsul.agent.antientropy import AntiEntropy, answer
-from pyconsul.agent.checks.factory import RunnerFactory
+from pyconsul.agent.checks.factory import RunnerFactory, check_tls
 from pyconsul.agent.checks.runner import Gate, Runner
 from pyconsul.agent.checks.ttl import TtlRunner
 from pyconsul.agent.events import EventLog, is_for, validate_event
@@ -101,12 +101,14 @@ class Agent:
         self._store = Persistence(config.data_dir)
         self._runners: dict[str, Runner | TtlRunner] = {}
         self._definitions: dict[str, CheckDefinition] = {}
+        self.check_gate = Gate()
         self._factory = RunnerFactory(
             self.local,
             caller,
             self._random,
-            Gate(),
+            self.check_gate,
             config.check_output_max_size,
+            check_tls(config),
         )
         self._tasks: set[asyncio.Task[Any]] = set()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,10 @@ from typing import Any
 from pyconsul import CONSUL_VERSION
 from pyconsul.agent.agent import Agent, Done
 from pyconsul.agent.logs import LogOutput, Sink
-from pyconsul.agent.metrics import Metrics
+from pyconsul.agent.metrics.gauges import Process as ProcessGauges
+from pyconsul.agent.metrics.registry import Metrics
+from pyconsul.agent.metrics.settings import telemetry_settings
+from pyconsul.agent.metrics.telemetry import Telemetry, limit
 from pyconsul.agent.pools import Pools
 from pyconsul.config.model import AgentConfig
 from pyconsul.serf.member import Member
@@ -44,7 +46,11 @@ class FullAgent(Agent):
     def __init__(self, config: AgentConfig, caller: Caller, process: Process) -> None:
         super().__init__(config, caller)
         self._process = process
-        self.metrics = Metrics()
+        self.telemetry = Telemetry(
+            telemetry_settings(config.raw, config.prometheus_retention)
+        )
+        self._process_gauges = ProcessGauges(self.telemetry.metrics)
+        self.telemetry.collectors += [self._process_gauges, self._measure]
 
     # -- who we are -------------------------------------------------------
 
@@ -121,31 +127,33 @@ class FullAgent(Agent):
 
     # -- what we measure ----------------------------------------------------
 
-    def _measure(self) -> None:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        gauge = self.metrics.gauge
-        gauge("runtime.alloc_bytes", _resident_bytes())
-        gauge("runtime.sys_bytes", usage.ru_maxrss * 1024)
-        gauge("runtime.num_goroutines", len(asyncio.all_tasks()))
-        gauge("session_ttl.active", 0)
+    def _measure(self, metrics: Metrics) -> None:
         for name, count in self.counts().items():
-            gauge(f"agent.{name}", count)
-        if self.config.server:
-            gauge("server.isLeader", int(self._process.is_leader()))
-            commit = self._process.raft_stats().get("commit_index", "0")
-            gauge("raft.commit_index", float(commit or 0))
+            metrics.gauge(f"agent.{name}", count)
+        gate = self.check_gate
+        limit(metrics, "check_probes", gate.running, gate.limit)
+        limit(metrics, "check_commands", gate.running_commands, gate.command_limit)
+
+    def start_telemetry(self) -> None:
+        """Measure from now on; needs a running loop."""
+        self.telemetry.start()
+
+    def stop_telemetry(self) -> None:
+        """Measure no more."""
+        self.telemetry.stop()
+        self._process_gauges.close()
 
     def metrics_view(self) -> dict[str, Any]:
         """Return the last complete interval."""
-        self._measure()
-        return self.metrics.view()
+        return self.telemetry.view()
+
+    def metrics_stream(self) -> Callable[[Sink], None]:
+        """Return what streams every interval."""
+        return self.telemetry.stream()
 
     def prometheus(self) -> str | None:
         """Return the text exposition, ``None`` while it is not enabled."""
-        if self.config.prometheus_retention <= 0:
-            return None
-        self._measure()
-        return self.metrics.prometheus()
+        return self.telemetry.prometheus()
 
     def host_view(self) -> dict[str, Any]:
         """Return facts about the machine, read now."""
@@ -279,14 +287,6 @@ def _debug_view(config: AgentConfig) -> dict[str, Any]:
         hidden = value and any(word in name for word in SECRETS)
         view[shown] = "hidden" if hidden else value
     return view
-
-
-def _resident_bytes() -> int:
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _proc_table(path: str) -> dict[str, int]:

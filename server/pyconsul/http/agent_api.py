@@ -88,6 +88,10 @@ class AgentApi(Protocol):
         """Return the last complete interval."""
         ...
 
+    def metrics_stream(self) -> Callable[[StreamSink], None]:
+        """Return what streams every interval, as it ends."""
+        ...
+
     def prometheus(self) -> str | None:
         """Return the text exposition, ``None`` when it is not enabled."""
         ...

@@ -59,6 +59,10 @@ class _Info:
             return Response(200, text.encode(), EXPOSITION)
         return json_response(request, self._agent.metrics_view())
 
+    def metrics_stream(self, request: Request) -> Answer:
+        """Every interval's metrics, as it ends."""
+        return Response(200, stream=self._agent.metrics_stream())
+
     def host(self, request: Request) -> Answer:
         """Facts about the machine."""
         return json_response(request, self._agent.host_view())
@@ -119,6 +123,7 @@ def add_routes(routes: Routes, agent: AgentApi) -> None:
     routes.add("agent/self", GET=handlers.self_)
     routes.add("agent/members", GET=handlers.members)
     routes.add("agent/metrics", GET=handlers.metrics)
+    routes.add("agent/metrics/stream", GET=handlers.metrics_stream)
     routes.add("agent/host", GET=handlers.host)
     routes.add("agent/version", GET=handlers.version)
     routes.add("agent/monitor", GET=handlers.monitor)

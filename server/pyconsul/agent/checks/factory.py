@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from pyconsul.agent.checks.alias import LocalAlias, RemoteAlias
 from pyconsul.agent.checks.dial import ClientTls
@@ -20,6 +22,7 @@ from pyconsul.agent.checks.tcp import TcpProbe, UdpProbe
 from pyconsul.agent.checks.ttl import TtlRunner
 from pyconsul.agent.local import LocalState
 from pyconsul.config.definitions import MIN_INTERVAL, CheckDefinition
+from pyconsul.config.model import AgentConfig
 from pyconsul.types.durations import MINUTE, SECOND, format_duration
 from pyconsul.types.messages import Caller
 
@@ -122,6 +125,22 @@ class RunnerFactory:
         if not wanted:
             return None
         return self.tls.context(definition.tls_skip_verify, http2=http2)
+
+
+def check_tls(config: AgentConfig) -> ClientTls:
+    """Return what checks show and trust, of ``enable_agent_tls_for_checks``."""
+    raw: Mapping[str, Any] = config.raw
+    if not raw.get("enable_agent_tls_for_checks"):
+        return ClientTls()
+    section: Mapping[str, Any] = raw.get("tls") or {}
+    defaults: Mapping[str, Any] = section.get("defaults") or {}
+
+    def path(name: str) -> str:
+        return str(raw.get(name) or defaults.get(name) or "")
+
+    return ClientTls(
+        path("ca_file"), path("ca_path"), path("cert_file"), path("key_file")
+    )
 
 
 def _warn(check_id: str, definition: CheckDefinition) -> None:

@@ -1,0 +1,1 @@
+"""Metrics: ``registry`` keeps, ``gauges`` asks, ``sinks`` sends, ``telemetry`` runs."""
