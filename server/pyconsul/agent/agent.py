@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from random import Random
 from typing import Any, TypeVar
 
@@ -90,6 +90,8 @@ class Agent:
                 meta={**config.node_meta, "consul-network-segment": config.segment},
                 check_update_interval=config.check_update_interval,
                 discard_check_output=config.discard_check_output,
+                default_token=config.acl_tokens.get("default", ""),
+                agent_token=config.acl_tokens.get("agent", ""),
             ),
             self._random,
         )
@@ -101,6 +103,8 @@ class Agent:
         self._store = Persistence(config.data_dir)
         self._runners: dict[str, Runner | TtlRunner] = {}
         self._definitions: dict[str, CheckDefinition] = {}
+        self._file_services: dict[str, ServiceDefinition] = {}
+        self._file_checks: dict[str, CheckDefinition] = {}
         self.check_gate = Gate()
         self._factory = RunnerFactory(
             self.local,
@@ -119,22 +123,48 @@ class Agent:
 
         Raises ``StartError`` with the step and the reason.
         """
-        from_files: set[str] = set()
-        for service in config.services:
+        self._load_services(config)
+        self._restore_services(set(self._file_services))
+        self._load_checks(config)
+        self._restore_checks(set(self._file_checks))
+
+    def _load_services(self, config: AgentConfig) -> None:
+        """Take the services of files; those that are the same stay as they are."""
+        fresh = {one.id or one.name: one for one in config.services}
+        for service_id in self._file_services.keys() - fresh.keys():
+            self._remove_service(service_id)
+            del self._file_services[service_id]
+        for service_id, service in fresh.items():
+            known = self.local.service(service_id) is not None
+            if known and self._file_services.get(service_id) == service:
+                continue
             try:
-                self._register(service, service.token, stored=False)
+                self._register(service, service.token, known, stored=False)
             except ConsulError as error:
-                text = f'Failed to register service "{service.name}": {error}'
-                raise StartError(text) from None
-            from_files.add(service.id or service.name)
-        self._restore_services(from_files)
-        for check in config.checks:
+                raise StartError(_service_problem(service, error)) from None
+            self._file_services[service_id] = service
+            self._store.drop_service(service_id)
+
+    def _load_checks(self, config: AgentConfig) -> None:
+        """Take the checks of files, likewise; what a changed one found is kept."""
+        fresh = {one.key or one.name: one for one in config.checks}
+        for check_id in self._file_checks.keys() - fresh.keys():
+            self._remove_check(check_id)
+            del self._file_checks[check_id]
+        for check_id, check in fresh.items():
+            old = self.local.check(check_id)
+            if old is not None and self._file_checks.get(check_id) == check:
+                continue
             try:
                 self._register_check(check, check.token, stored=False)
             except ConsulError as error:
                 text = f"Failed to register check '{check.name}': {error}"
                 raise StartError(text) from None
-        self._restore_checks({check.key or check.name for check in config.checks})
+            self._file_checks[check_id] = check
+            new = self.local.check(check_id)
+            if old is not None and new is not None:
+                kept = replace(new, status=old.status, output=old.output)
+                self.local.add_check(kept, self._clock(), check.token)
 
     def _restore_services(self, from_files: set[str]) -> None:
         for stored in list(self._store.services()):
@@ -182,28 +212,43 @@ class Agent:
         self._runners.clear()
 
     def reconfigure(self, config: AgentConfig) -> None:
-        """Take services, checks and metadata of new files; states are kept."""
+        """Take services, checks and metadata of new files; states are kept.
+
+        What was registered by the API is left alone. Raises ``StartError``
+        with everything as it was.
+        """
+        before = self.config
+        for service in config.services:
+            try:
+                validate_service(service)
+            except ConsulError as error:
+                raise StartError(_service_problem(service, error)) from None
         self.sync.pause()
         try:
-            before = self.local.checks()
-            self.stop_checks()
-            for check_id in before:
-                self.local.remove_check(check_id)
-            for service_id in list(self.local.services()):
-                self.local.remove_service(service_id)
             self.config = config
-            self.load(config)
-            now = self._clock()
-            for check_id, check in self.local.checks().items():
-                old = before.get(check_id)
-                if old is not None:
-                    kept = replace(check, status=old.status, output=old.output)
-                    self.local.add_check(kept, now)
+            try:
+                self._load_services(config)
+                self._load_checks(config)
+            except ConsulError:
+                self.config = before
+                self._load_services(before)
+                self._load_checks(before)
+                raise
             self.local.set_meta(
                 {**config.node_meta, "consul-network-segment": config.segment}
             )
+            self.local.options.discard_check_output = config.discard_check_output
+            self.take_tokens(before.acl_tokens, config.acl_tokens)
         finally:
             self.sync.resume()
+
+    def take_tokens(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """Use the tokens of files where they changed (others may be set by API)."""
+        options = self.local.options
+        if before.get("default", "") != now.get("default", ""):
+            options.default_token = now.get("default", "")
+        if before.get("agent", "") != now.get("agent", ""):
+            options.agent_token = now.get("agent", "")
 
     async def _reap(self) -> None:
         while True:
@@ -572,6 +617,17 @@ def _subscribe(
             callbacks.remove(callback)
 
     return end
+
+
+def _service_problem(service: ServiceDefinition, error: ConsulError) -> str:
+    """Return what a start or reload says of a service it cannot take."""
+    text = str(error)
+    if text == "Missing service name":
+        text = "Service name missing"
+    if text.startswith("Invalid check: "):
+        reason = text.removeprefix("Invalid check: ")
+        return f'Failed to validate checks for service "{service.name}": {reason}'
+    return f'Failed to register service "{service.name}": {text}'
 
 
 def _maintenance(check: HealthCheck) -> bool:

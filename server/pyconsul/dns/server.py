@@ -161,8 +161,23 @@ class DnsServer:
         random: Random | None = None,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
+        self._caller = caller
+        self._unix_time = unix_time
+        # Order only spreads load; a seeded fast generator is enough.
+        self._random = random or Random(SystemRandom().getrandbits(64))
+        self.reconfigure(options)
+        self._socket: socket.socket | None = None
+        self._tcp: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections = 0
+        self._closed = False
+
+    def reconfigure(self, options: DnsOptions) -> None:
+        """Take new settings; what is being resolved ends with the old ones."""
         self._recursor = Recursor(options.recursors, options.recursor_timeout_s)
-        self._resolver = Resolver(caller, options, self._recursor, unix_time)
+        self._resolver = Resolver(
+            self._caller, options, self._recursor, self._unix_time
+        )
         self._packing = Packing(
             udp_answer_limit=options.udp_answer_limit,
             a_record_limit=options.a_record_limit,
@@ -170,14 +185,7 @@ class DnsServer:
             compress=not options.disable_compression,
             recursion_available=bool(options.recursors),
         )
-        # Order only spreads load; a seeded fast generator is enough.
-        self._random = random or Random(SystemRandom().getrandbits(64))
         self.hot = HotAnswers(self._packing, self._random, options.max_stale_s)
-        self._socket: socket.socket | None = None
-        self._tcp: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._connections = 0
-        self._closed = False
 
     @property
     def port(self) -> int:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
+
 from pyconsul.net.log_store import LogStore
 from pyconsul.net.raft_opening import Opening, make_core, open_store
 from pyconsul.net.raft_pump import RaftPump, Transport
@@ -81,6 +83,17 @@ class RaftDriver(RaftPump):
             peers_file=peers_file,
             settings=settings or Settings(),
             rng=rng or random.Random(),
+        )
+
+    def limit_snapshots(
+        self, *, threshold: int, interval: float, trailing_logs: int
+    ) -> None:
+        """Take new limits (reload); ``interval`` is in seconds."""
+        self._snapshots.limits = msgspec.structs.replace(
+            self._snapshots.limits,
+            threshold=threshold,
+            interval_s=interval,
+            trailing_logs=trailing_logs,
         )
 
     # --- life ---

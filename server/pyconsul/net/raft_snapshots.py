@@ -132,7 +132,7 @@ class RaftSnapshots:
         self._host = host
         self._store = store
         self._fsm = fsm
-        self._limits = limits
+        self.limits = limits
         self._clock = clock
         self._taken_at = clock()
         self._taking: asyncio.Task[None] | None = None
@@ -153,7 +153,7 @@ class RaftSnapshots:
 
     def maybe_take(self, core: Raft) -> None:
         """Begin a snapshot when enough has been applied."""
-        limits = self._limits
+        limits = self.limits
         if self._taking is not None or self.installing:
             return
         behind = core.log.applied - core.log.snapshot_index
@@ -212,7 +212,7 @@ class RaftSnapshots:
 
     def _first_kept(self, core: Raft, index: int) -> int:
         """Keep a tail for slow followers: bounded in entries and in bytes."""
-        limits = self._limits
+        limits = self.limits
         low = max(index - limits.trailing_logs + 1, core.log.first_index)
         high = index + 1
         while low < high:

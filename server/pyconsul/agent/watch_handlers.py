@@ -1,0 +1,196 @@
+"""What a watch does with news: run a program, or send an HTTP request.
+
+A handler that fails is logged and the watch goes on. Programs get the JSON on
+their input and ``CONSUL_INDEX``; of their output the end is logged. The end of
+a watch kills the program with its whole process group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Protocol
+
+from pyconsul.agent.watch_plans import HttpHandler, WatchPlan
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger("agent")
+OUTPUT_MAX = 4096
+"""Bytes of a handler's output, or of the answer to it, that are kept."""
+CHUNK = 16384
+GRACE_S = 0.5
+"""Seconds others may hold a program's output open after its end."""
+
+
+class WatchHandler(Protocol):
+    """Takes news one after the other; never raises for what goes wrong."""
+
+    async def call(self, index: int, text: str) -> None:
+        """Hand over an index and the JSON that belongs to it."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is kept between calls."""
+        ...
+
+
+def make_handler(plan: WatchPlan) -> WatchHandler:
+    """Return the handler of a plan."""
+    if plan.http is not None:
+        return RequestHandler(plan.http)
+    return ProgramHandler(plan.argv)
+
+
+class ProgramHandler:
+    """Runs a program, without a shell unless ``argv`` names one."""
+
+    def __init__(self, argv: tuple[str, ...]) -> None:
+        self._argv = argv
+
+    async def call(self, index: int, text: str) -> None:
+        """Run the program to its end."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"CONSUL_INDEX": str(index)},
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            self._failed(getattr(error, "strerror", None) or str(error))
+            return
+        kept = _Tail()
+        reading = asyncio.ensure_future(_read(process, kept))
+        feeding = asyncio.ensure_future(_feed(process, text.encode() + b"\n"))
+        try:
+            code = await process.wait()
+            await asyncio.wait([reading], timeout=GRACE_S)
+        finally:
+            for task in (reading, feeding):
+                task.cancel()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.gather(reading, feeding, return_exceptions=True)
+        log.debug("watch handler output: watch_handler=%s output=%s", self, kept.text())
+        if code != 0:
+            word = f"signal: {-code}" if code < 0 else f"exit status {code}"
+            self._failed(word)
+
+    def _failed(self, reason: str) -> None:
+        log.error(
+            "Failed to run watch handler: watch_handler=%s error=%s", self, reason
+        )
+
+    def __str__(self) -> str:
+        return " ".join(self._argv)
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+class _Tail:
+    def __init__(self) -> None:
+        self.data = b""
+        self.total = 0
+
+    def add(self, data: bytes) -> None:
+        self.total += len(data)
+        self.data = (self.data + data)[-OUTPUT_MAX:]
+
+    def text(self) -> str:
+        shown = self.data.decode(errors="replace")
+        if self.total > len(self.data):
+            return f"Captured {len(self.data)} of {self.total} bytes\n...\n{shown}"
+        return shown
+
+
+async def _read(process: asyncio.subprocess.Process, kept: _Tail) -> None:
+    assert process.stdout is not None
+    while data := await process.stdout.read(CHUNK):
+        kept.add(data)
+
+
+async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
+    stream = process.stdin
+    assert stream is not None
+    # A program need not read what it is given.
+    with contextlib.suppress(OSError):
+        stream.write(data)
+        await stream.drain()
+        stream.close()
+        await stream.wait_closed()
+
+
+class RequestHandler:
+    """Sends the JSON as the body of a request; it is never sent again."""
+
+    def __init__(self, options: HttpHandler) -> None:
+        self._options = options
+        self._client: httpx.AsyncClient | None = None
+
+    async def call(self, index: int, text: str) -> None:
+        """Send one request and look at the status of the answer."""
+        import httpx  # its import is too dear for agents without such handlers
+
+        options = self._options
+        headers = [*options.header]
+        names = {name.lower() for name, _ in headers}
+        if "content-type" not in names:
+            headers.append(("Content-Type", "application/json"))
+        headers.append(("X-Consul-Index", str(index)))
+        try:
+            if self._client is None:
+                self._client = httpx.AsyncClient(verify=not options.tls_skip_verify)
+            async with (
+                asyncio.timeout(options.timeout),
+                self._client.stream(
+                    options.method,
+                    options.path,
+                    content=text.encode() + b"\n",
+                    headers=headers,
+                    timeout=options.timeout,
+                    follow_redirects=True,
+                ) as answer,
+            ):
+                kept = _Tail()
+                async for piece in answer.aiter_raw():
+                    kept.add(piece)
+                    if kept.total > OUTPUT_MAX:
+                        break
+                status = answer.status_code
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            log.error(
+                "Failed to run HTTP watch handler: http_watch_handler=%s error=%s",
+                options.path,
+                reason,
+            )
+            return
+        if 200 <= status <= 299:
+            log.debug(
+                "http watch handler output: http_watch_handler=%s output=%s",
+                options.path,
+                kept.text(),
+            )
+        else:
+            log.error(
+                "HTTP watch handler failed with output: http_watch_handler=%s "
+                "status=%d output=%s",
+                options.path,
+                status,
+                kept.text(),
+            )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
