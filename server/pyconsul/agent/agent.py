@@ -333,9 +333,11 @@ class Agent:
         service_id = definition.id or definition.name
         kept = self.local.service(service_id + SIDECAR_SUFFIX)
         ports = self.config.ports
+        wanted = definition.connect and definition.connect.sidecar_service
+        others = self.local.services().values() if wanted else ()
         sidecar = sidecar_definition(
             definition,
-            {service.port for service in self.local.services().values()},
+            {service.port for service in others},
             range(ports.sidecar_min_port, ports.sidecar_max_port + 1),
             kept.port if kept else 0,
         )

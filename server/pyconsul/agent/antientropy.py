@@ -17,7 +17,8 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from pyconsul.agent.local import CheckEntry, LocalState, ServiceEntry, Step
+from pyconsul.agent.entries import CheckEntry, ServiceEntry, Step
+from pyconsul.agent.local import LocalState
 from pyconsul.types.errors import ConsulError, NoLeaderError, PermissionDeniedError
 from pyconsul.types.messages import (
     Caller,

@@ -16,6 +16,7 @@ from random import Random
 
 from msgspec.structs import replace
 
+from pyconsul.agent.entries import CheckEntry, ServiceEntry, Step
 from pyconsul.types.messages import DeregisterRequest, RegisterRequest
 from pyconsul.types.proxies import CONNECT, PROXY, same_block
 from pyconsul.types.records import HealthCheck, Node, NodeService
@@ -23,66 +24,6 @@ from pyconsul.types.records import HealthCheck, Node, NodeService
 CONSUL_SERVICE_ID = "consul"
 SERF_HEALTH = "serfHealth"
 NANOSECONDS = 1_000_000_000
-
-
-@dataclass(slots=True)
-class ServiceEntry:
-    """A service of this agent, with its standing in the catalog."""
-
-    service: NodeService
-    token: str = ""
-    in_sync: bool = False
-    deleted: bool = False
-
-
-@dataclass(slots=True)
-class CheckEntry:
-    """A check of this agent.
-
-    ``critical_since`` is when it turned critical here; ``defer_until`` is when
-    a damped change of its output has to be pushed.
-    """
-
-    check: HealthCheck
-    token: str = ""
-    in_sync: bool = False
-    deleted: bool = False
-    critical_since: float | None = None
-    defer_until: float | None = None
-
-
-@dataclass(slots=True, frozen=True)
-class Step:
-    """One call to the servers and the entries it brings in sync."""
-
-    method: str
-    args: RegisterRequest | DeregisterRequest
-    what: str
-    service: ServiceEntry | None = None
-    service_seen: NodeService | None = None
-    checks: tuple[tuple[CheckEntry, HealthCheck], ...] = ()
-    node: bool = False
-
-    def entries(self) -> list[ServiceEntry | CheckEntry | None]:
-        """Return what the call brings in sync; ``None`` stands for the node."""
-        found: list[ServiceEntry | CheckEntry | None] = []
-        if self.node:
-            found.append(None)
-        if self.service is not None:
-            found.append(self.service)
-        found.extend(check for check, _ in self.checks)
-        return found
-
-    def keys(self) -> set[str]:
-        """Return what the call is about: two about the same go in order."""
-        found = {"node"} if self.node else set[str]()
-        if self.service is not None:
-            found.add("service:" + self.service.service.id)
-        for _, check in self.checks:
-            found.add("check:" + check.check_id)
-            if check.service_id:
-                found.add("service:" + check.service_id)
-        return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,6 +55,9 @@ class LocalState:
     )
     _services: dict[str, ServiceEntry] = field(default_factory=dict[str, ServiceEntry])
     _checks: dict[str, CheckEntry] = field(default_factory=dict[str, CheckEntry])
+    # All keys of entries that may be out of sync, and perhaps some more.
+    _marked_services: dict[str, None] = field(default_factory=dict[str, None])
+    _marked_checks: dict[str, None] = field(default_factory=dict[str, None])
 
     # -- what is here ---------------------------------------------------
 
@@ -163,6 +107,7 @@ class LocalState:
         if old is not None and same and old.token == token:
             return
         self._services[service.id] = ServiceEntry(service, token)
+        self._marked_services[service.id] = None
         self._changed()
 
     def remove_service(self, service_id: str) -> bool:
@@ -171,6 +116,7 @@ class LocalState:
         if entry is None or entry.deleted:
             return False
         self._services[service_id] = replace_entry(entry)
+        self._marked_services[service_id] = None
         self._changed()
         return True
 
@@ -187,6 +133,7 @@ class LocalState:
             if old is not None and not old.deleted and old.critical_since is not None:
                 entry.critical_since = old.critical_since
         self._checks[check.check_id] = entry
+        self._marked_checks[check.check_id] = None
         self._changed()
 
     def remove_check(self, check_id: str) -> bool:
@@ -195,6 +142,7 @@ class LocalState:
         if entry is None or entry.deleted:
             return False
         self._checks[check_id] = CheckEntry(entry.check, entry.token, deleted=True)
+        self._marked_checks[check_id] = None
         self._changed()
         return True
 
@@ -226,6 +174,7 @@ class LocalState:
             return started
         entry.defer_until = None
         entry.in_sync = False
+        self._marked_checks[check_id] = None
         self._changed()
         return True
 
@@ -245,10 +194,11 @@ class LocalState:
     def release_deferred(self, now: float) -> bool:
         """Mark damped outputs that are due; say whether there were any."""
         found = False
-        for entry in self._checks.values():
+        for key, entry in self._checks.items():
             if entry.defer_until is not None and entry.defer_until <= now:
                 entry.defer_until = None
                 entry.in_sync = False
+                self._marked_checks[key] = None
                 found = True
         return found
 
@@ -311,6 +261,8 @@ class LocalState:
         for key, remote_check in remote_checks.items():
             if key != SERF_HEALTH:
                 self._checks[key] = CheckEntry(remote_check, deleted=True)
+        self._marked_services = dict.fromkeys(self._services)
+        self._marked_checks = dict.fromkeys(self._checks)
 
     def next_step(self) -> Step | None:
         """Return the next call: node information, services, then checks."""
@@ -321,10 +273,11 @@ class LocalState:
 
         What registers services or checks needs the node's step done first.
         """
-        for key, service in list(self._services.items()):
+        services, checks = self._stale()
+        for key, service in services:
             if service.deleted and not service.in_sync:
                 yield self._drop_service(key, service)
-        for key, check in list(self._checks.items()):
+        for key, check in checks:
             if check.deleted and not check.in_sync:
                 yield self._drop_check(key, check)
         if not self.node_in_sync:
@@ -334,10 +287,10 @@ class LocalState:
                 "node info",
                 node=True,
             )
-        for key, service in list(self._services.items()):
+        for key, service in services:
             if not service.in_sync and self._services.get(key) is service:
                 yield self._push_service(key, service)
-        for key, check in list(self._checks.items()):
+        for key, check in checks:
             if not check.in_sync and self._checks.get(key) is check:
                 yield self._push_check(key, check)
 
@@ -355,12 +308,29 @@ class LocalState:
         """Yield the entries the servers have to be told of; ``None``: the node."""
         if not self.node_in_sync:
             yield None
-        for service in self._services.values():
-            if not service.in_sync:
-                yield service
-        for check in self._checks.values():
-            if not check.in_sync:
-                yield check
+        services, checks = self._stale()
+        for _, service in services:
+            yield service
+        for _, check in checks:
+            yield check
+
+    def _stale(
+        self,
+    ) -> tuple[list[tuple[str, ServiceEntry]], list[tuple[str, CheckEntry]]]:
+        """Return the entries out of sync; no matter how many are in sync."""
+        services = [
+            (key, service)
+            for key in self._marked_services
+            if (service := self._services.get(key)) and not service.in_sync
+        ]
+        self._marked_services = dict.fromkeys(key for key, _ in services)
+        checks = [
+            (key, check)
+            for key in self._marked_checks
+            if (check := self._checks.get(key)) and not check.in_sync
+        ]
+        self._marked_checks = dict.fromkeys(key for key, _ in checks)
+        return services, checks
 
     def done(self, step: Step) -> None:
         """The servers took the step; changes made meanwhile stay unsynced."""
@@ -417,8 +387,9 @@ class LocalState:
     def _push_service(self, key: str, entry: ServiceEntry) -> Step:
         checks = tuple(
             (check, check.check)
-            for check in self._checks.values()
-            if not check.in_sync
+            for check_id in self._marked_checks
+            if (check := self._checks.get(check_id)) is not None
+            and not check.in_sync
             and not check.deleted
             and check.check.service_id == key
             and check.token == entry.token
