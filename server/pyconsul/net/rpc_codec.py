@@ -57,6 +57,7 @@ _CHANGES = frozenset(
         "Operator.AutopilotSetConfiguration",
         "Operator.RaftRemovePeerByAddress",
         "Operator.RaftRemovePeerByID",
+        "Operator.TransferLeader",
         "PreparedQuery.Apply",
         "Session.Apply",
         "Txn.Apply",

@@ -54,10 +54,6 @@ _BAD_REQUEST = (
     "time: invalid duration ",
     "time: missing unit in duration ",
     "time: unknown unit ",
-    "failed to read snapshot file: ",
-    "failed to decode snapshot metadata: ",
-    "snapshot metadata gives another size",
-    "hash check failed for ",
 )
 
 
