@@ -296,10 +296,17 @@ class Server:
         return self.wan.call(method, args)
 
     def lead(self, method: str, args: Any) -> Reply | Future[Reply]:
-        """Answer as the leader, which must be asked for reads without a lease."""
+        """Answer as the leader; without a lease a quorum must confirm that first.
+
+        A leader that stood still may have been replaced: it would judge locks
+        and renewals by what it knew then.
+        """
         write = WRITES.get(method)
         if write is not None:
-            return self._write(write, args)
+            if self.log.has_lease():
+                return self._write(write, args)
+            confirmed = self.log.verify_leader()
+            return then(confirmed, lambda _: self._write(write, args))
         if args.require_consistent or not self.log.has_lease():
             confirmed = self.log.verify_leader()
             return then(confirmed, lambda _: self._answer(method, args))

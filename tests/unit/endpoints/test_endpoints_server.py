@@ -157,6 +157,23 @@ def test_sessions_that_are_refused(fields: dict[str, Any], text: str) -> None:
     run(main)
 
 
+def test_a_leader_without_a_lease_writes_only_once_it_is_confirmed() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        await cluster.node()
+        one = await session(cluster, ttl="10s")
+        cluster.log.lease = False
+        for method, args in (
+            ("KVS.Apply", KVSRequest(op="set", dir_ent=DirEntry(key="a"))),
+            ("Session.Renew", SessionSpecificRequest(session_id=one)),
+        ):
+            verified = cluster.log.verified
+            assert (await cluster.ask(method, args)).value
+            assert cluster.log.verified == verified + 1
+
+    run(main)
+
+
 def test_a_renewal_is_refused_once_the_end_of_a_session_is_under_way() -> None:
     async def main() -> None:
         cluster = Cluster()
