@@ -21,6 +21,7 @@ from pyconsul.agent.client_side import ClientSide
 from pyconsul.agent.coordinates import CoordinateSender
 from pyconsul.agent.info import FullAgent, Process
 from pyconsul.agent.logs import LogOutput
+from pyconsul.agent.metrics.rooms import Rooms
 from pyconsul.agent.persist import write_atomic
 from pyconsul.agent.pools import Pools
 from pyconsul.agent.server_side import ServerSide
@@ -85,6 +86,7 @@ class Lifecycle:
         self._server_side: ServerSide | None = None
         self._client_side: ClientSide | None = None
         self._closing = contextlib.AsyncExitStack()
+        self._rooms: Rooms | None = None
 
     # -- the whole ----------------------------------------------------------
 
@@ -160,6 +162,7 @@ class Lifecycle:
         agent.sync.members = pools.alive
         self._closing.callback(agent.stop_checks)
         agent.load(config)
+        caller = self._metered(caller, agent)
         self._closing.push_async_callback(pools.stop)
         if self._server_side is not None:
             await self._server_side.listen(self._closing)
@@ -175,6 +178,19 @@ class Lifecycle:
         await self._start_http(caller, agent)
         self._write_pid()
         return agent
+
+    def _metered(self, caller: Caller, agent: FullAgent) -> Caller:
+        """Begin to measure; return the caller that faces are to use."""
+        rooms = self._rooms = Rooms(agent.telemetry)
+        rooms.add_pools(self._pools)
+        agent.start_telemetry()
+        self._closing.callback(agent.stop_telemetry)
+        if self._server_side is not None:
+            rooms.add_server(self._server_side)
+        elif self._client_side is not None:
+            rooms.add_client(self._client_side)
+            return rooms.metered(caller, "client.rpc")
+        return rooms.metered(caller, "rpc.local")
 
     def _driver_started(self, driver: RaftDriver, agent: FullAgent) -> None:
         """Have leadership tell the agent, now if it is held already."""
@@ -204,6 +220,8 @@ class Lifecycle:
     # -- events of the pools -----------------------------------------------------
 
     def _on_lan(self, event: PoolEvent) -> None:
+        if self._rooms is not None and isinstance(event, MemberEvent | UserEvent):
+            self._rooms.on_lan(event)
         if isinstance(event, MemberEvent):
             self._log_members(event, "LAN")
             if self._server_side is not None:
@@ -265,6 +283,8 @@ class Lifecycle:
         if side is not None:
             snapshot.add_routes(routes, side.snapshots)
         http = HttpServer(caller, routes, options)
+        if self._rooms is not None:
+            self._rooms.add_http(http)
         self._closing.push_async_callback(http.stop)
         if self._server_side is not None:
             driver, server = self._server_side.driver, self._server_side.server
@@ -317,6 +337,8 @@ class Lifecycle:
         )
         for address in config.dns_addrs:
             server = DnsServer(caller, options)
+            if self._rooms is not None:
+                self._rooms.add_dns(server)
             host = address.strip("[]")
             with _listening("udp", host, config.ports.dns):
                 await server.start(host, config.ports.dns)

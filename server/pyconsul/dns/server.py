@@ -188,6 +188,16 @@ class DnsServer:
         self.hot = HotAnswers(self._packing, self._random, options.max_stale_s)
 
     @property
+    def pending(self) -> int:
+        """How many queries are being resolved."""
+        return len(self._tasks)
+
+    @property
+    def tcp_connections(self) -> int:
+        """How many clients are connected."""
+        return self._connections
+
+    @property
     def port(self) -> int:
         """The UDP port in use."""
         assert self._socket is not None

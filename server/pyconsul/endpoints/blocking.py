@@ -191,6 +191,11 @@ class BlockingQueries:
     def __len__(self) -> int:
         return len(self._groups)
 
+    @property
+    def waiters(self) -> int:
+        """How many queries wait; ``len()`` are the groups they form."""
+        return sum(len(group.waiters) for group in self._groups.values())
+
     def wait(
         self,
         key: bytes,

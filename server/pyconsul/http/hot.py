@@ -141,6 +141,11 @@ class HotAnswers:
         """Bytes held at present."""
         return self._bytes
 
+    @property
+    def max_bytes(self) -> int:
+        """Bytes that may be held."""
+        return self._max_bytes
+
 
 class RecentReply:
     """The last reply of a cached request; ``at`` in monotonic seconds."""

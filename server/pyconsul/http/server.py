@@ -14,6 +14,7 @@ import os
 import ssl
 import time
 from collections import deque
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -52,6 +53,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_backlog",
+        "_began",
         "_body",
         "_close_after",
         "_counted",
@@ -94,6 +96,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._raw_bytes = 0
         self._started = 0.0
+        self._began = 0.0
         # What waits to be answered: request, keep-alive, HTTP/1.0, hot key.
         self._backlog: deque[tuple[Request, bool, bool, bytes | None]] = deque()
         self._held: asyncio.Future[Response] | None = None
@@ -200,6 +203,7 @@ class Connection(asyncio.Protocol):
         self._request = None
         self._body = []
         self._started = self._server.loop.time()
+        self._began = time.perf_counter()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target came."""
@@ -369,6 +373,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport.is_closing():
             return
+        if self._server.measure is not None:
+            self._server.measure(request, self._began)
         head, body = self._face.render(request, response)
         lead = self._server.lead(response.status)
         if self._final and not self._backlog:
@@ -441,6 +447,19 @@ class HttpServer:
         self._may_lead = False
         self._contact_ms = -1
         self._sweeper: asyncio.TimerHandle | None = None
+        self.measure: Callable[[Request, float], None] | None = None
+        """Told of requests when they are answered, with the ``perf_counter`` of
+        their begin; not of those a kept answer is given to."""
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections the client with the most of them has."""
+        return max(self._clients.values(), default=0)
 
     async def start(
         self, host: str, port: int, tls: ssl.SSLContext | None = None

@@ -118,6 +118,16 @@ class RpcServer:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._transports)
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections the client with the most of them has."""
+        return max(self._by_ip.values(), default=0)
+
+    @property
     def address(self) -> tuple[str, int]:
         """The address bound, once started: (ip, port)."""
         assert self._server is not None, "the server is not started"

@@ -200,6 +200,19 @@ class StateStore:
         """``list[str]``: keys, cut after the first separator past the prefix."""
         return self._kv.list_keys(prefix, separator)
 
+    def usage(self) -> dict[str, int]:
+        """Return how much there is of each kind of record."""
+        tables = self._tables
+        catalog = tables.catalog
+        return {
+            "nodes": len(catalog.nodes),
+            "services": len(catalog.groups),
+            "kv_entries": len(tables.kv.rows),
+            "sessions": len(tables.sessions.rows),
+            "prepared_queries": len(tables.queries.rows),
+            "config_entries": len(tables.config.rows),
+        }
+
     def nodes(self, meta_filters: Meta = None) -> Read:
         """``list[Row]`` of ``Node`` by name."""
         return self._reads.nodes(meta_filters)

@@ -63,8 +63,8 @@ class Process:
         except RuntimeError:
             return
         gauge("runtime.num_goroutines", len(asyncio.all_tasks(loop)))
-        asked = loop.time()
-        loop.call_soon(lambda: self._lag.add((loop.time() - asked) * 1000))
+        asked = time.perf_counter()
+        loop.call_soon(lambda: self._lag.add((time.perf_counter() - asked) * 1000))
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         limit(metrics, "open_files", _open_files(), max(most, 0))
 
