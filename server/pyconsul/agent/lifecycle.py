@@ -8,30 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
 import uuid
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyconsul.agent.client_side import ClientSide
+from pyconsul.agent.config_changes import ConfigChanges
 from pyconsul.agent.coordinates import CoordinateSender
+from pyconsul.agent.faces import (
+    dns_options,
+    http_options,
+    listening,
+    own_socket,
+    ui_path,
+)
+from pyconsul.agent.host import host_node_id
 from pyconsul.agent.info import FullAgent, Process
+from pyconsul.agent.inner_http import InnerHttp
 from pyconsul.agent.logs import LogOutput
 from pyconsul.agent.metrics.rooms import Rooms
 from pyconsul.agent.persist import write_atomic
 from pyconsul.agent.pools import Pools
+from pyconsul.agent.reload import Reloader
 from pyconsul.agent.server_side import ServerSide
+from pyconsul.agent.watch_plans import read_watches
+from pyconsul.agent.watches import Watches
 from pyconsul.config.model import AgentConfig
-from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.server import DnsServer
 from pyconsul.http import snapshot
 from pyconsul.http.agent_api import add_agent_routes
 from pyconsul.http.api import build_routes
-from pyconsul.http.face import HttpOptions
 from pyconsul.http.server import HttpServer
 from pyconsul.net.gossip_options import PoolEvent
 from pyconsul.net.raft_driver import RaftDriver
@@ -57,6 +66,8 @@ def node_id(config: AgentConfig) -> str:
             pass
         except (OSError, ValueError) as error:
             raise StartError(f"failed to setup node ID: {error}") from None
+    if not chosen and not config.disable_host_node_id:
+        chosen = host_node_id()
     if not chosen:
         chosen = str(uuid.uuid4())
     if path:
@@ -86,6 +97,7 @@ class Lifecycle:
         self._server_side: ServerSide | None = None
         self._client_side: ClientSide | None = None
         self._closing = contextlib.AsyncExitStack()
+        self._dns: list[DnsServer] = []
         self._rooms: Rooms | None = None
 
     # -- the whole ----------------------------------------------------------
@@ -110,6 +122,9 @@ class Lifecycle:
             asyncio.ensure_future(self._join()),
             asyncio.ensure_future(self._stop.wait()),
         ]
+        if self._config.auto_reload_config:
+            changes = ConfigChanges(self._config.config_sources)
+            work.append(asyncio.ensure_future(changes.run(self._reload_and_say)))
         if not self._config.disable_coordinates:
             sender = CoordinateSender(agent.caller, self._pools, self._config)
             work.append(asyncio.ensure_future(sender.run()))
@@ -138,8 +153,11 @@ class Lifecycle:
 
     async def _start(self) -> FullAgent:
         config = self._config
-        for warning in config.warnings:
+        said = list(config.warnings)
+        self._watch_plans = read_watches(config.watches, said)
+        for warning in said:
             log.warning("%s", warning)
+        _refuse_policies(config)
         pools = self._pools = Pools(config, self._on_lan, self._on_wan)
         caller: Caller
         if config.server:
@@ -175,9 +193,29 @@ class Lifecycle:
             await self._client_side.start(self._closing)
         await pools.first_joins()
         await self._start_dns(caller)
-        await self._start_http(caller, agent)
+        http = await self._start_http(caller, agent)
+        self._reloader = Reloader(
+            agent=agent,
+            output=self._output,
+            watches=self._start_watches(http, agent),
+            http=http,
+            dns=self._dns,
+            server=self._server_side,
+            client=self._client_side,
+        )
         self._write_pid()
         return agent
+
+    def _start_watches(self, http: HttpServer, agent: FullAgent) -> Watches:
+        """Begin the watches of the configuration; they ask the face directly."""
+        inner = InnerHttp(http.face)
+        options = agent.local.options
+        watches = Watches(
+            inner.get, lambda: options.agent_token or options.default_token
+        )
+        self._closing.push_async_callback(watches.stop)
+        watches.configure(self._watch_plans)
+        return watches
 
     def _metered(self, caller: Caller, agent: FullAgent) -> Caller:
         """Begin to measure; return the caller that faces are to use."""
@@ -254,30 +292,10 @@ class Lifecycle:
 
     # -- the faces ---------------------------------------------------------------
 
-    async def _start_http(self, caller: Caller, agent: FullAgent) -> None:
+    async def _start_http(self, caller: Caller, agent: FullAgent) -> HttpServer:
         config = self._config
-        raw = config.raw
-        options = HttpOptions(
-            node_name=config.node_name,
-            datacenter=config.datacenter,
-            segment=config.segment,
-            acl_enabled=config.acl_enabled,
-            pretty=config.dev_mode,
-            kv_max_value_size=config.limits.kv_max_value_size,
-            txn_max_req_len=config.limits.txn_max_req_len,
-            max_conns_per_client=config.limits.http_max_conns_per_client,
-            use_cache=config.http.use_cache,
-            response_headers=config.http.response_headers,
-            block_endpoints=config.http.block_endpoints,
-            allow_write_from=tuple(
-                ipaddress.ip_network(one, strict=False)
-                for one in config.http.allow_write_http_from
-            ),
-            unprintable_char_filter=not raw.get("disable_http_unprintable_char_filter"),
-            disable_coordinates=config.disable_coordinates,
-            server=config.server,
-        )
-        routes = build_routes(options, ui_path=_ui_path(config))
+        options = http_options(config)
+        routes = build_routes(options, ui_path=ui_path(config))
         add_agent_routes(routes, agent)
         side = self._server_side or self._client_side
         if side is not None:
@@ -293,56 +311,37 @@ class Lifecycle:
             http.face.contact_ms = server.stale_contact_ms
             driver.on_leader_change.append(lambda _: http.face.forget())
         if config.ports.http <= 0:
-            return
+            return http
         for address in config.http_addrs:
             if address.startswith("unix://"):
-                await http.start_unix(address.removeprefix("unix://"))
+                path = address.removeprefix("unix://")
+                await http.start_unix(path)
+                own_socket(path, config.raw.get("unix_sockets") or {})
                 continue
             host = address.strip("[]")
-            with _listening("tcp", host, config.ports.http):
+            with listening("tcp", host, config.ports.http):
                 await http.start(host, config.ports.http)
             log.info(
                 "Starting server: address=%s:%d network=tcp protocol=http",
                 address,
                 config.ports.http,
             )
+        return http
 
     async def _start_dns(self, caller: Caller) -> None:
         config = self._config
         if config.ports.dns <= 0:
             return
-        dns = config.dns
-        options = DnsOptions(
-            datacenter=config.datacenter,
-            node_name=config.node_name,
-            segment=config.segment,
-            domain=config.domain.strip("."),
-            alt_domain=config.alt_domain.strip("."),
-            node_ttl=dns.node_ttl // SECOND,
-            service_ttl={key: ttl // SECOND for key, ttl in dns.service_ttl.items()},
-            only_passing=dns.only_passing,
-            udp_answer_limit=dns.udp_answer_limit,
-            a_record_limit=dns.a_record_limit,
-            enable_truncate=dns.enable_truncate,
-            disable_compression=dns.disable_compression,
-            enable_additional_node_meta_txt=dns.enable_additional_node_meta_txt,
-            allow_stale=dns.allow_stale,
-            max_stale_s=dns.max_stale / SECOND,
-            recursors=tuple(_recursor(text) for text in config.recursors),
-            recursor_timeout_s=dns.recursor_timeout / SECOND,
-            soa_refresh=dns.soa_refresh,
-            soa_retry=dns.soa_retry,
-            soa_expire=dns.soa_expire,
-            soa_min_ttl=dns.soa_min_ttl,
-        )
+        options = dns_options(config)
         for address in config.dns_addrs:
             server = DnsServer(caller, options)
             if self._rooms is not None:
                 self._rooms.add_dns(server)
             host = address.strip("[]")
-            with _listening("udp", host, config.ports.dns):
+            with listening("udp", host, config.ports.dns):
                 await server.start(host, config.ports.dns)
             self._closing.push_async_callback(server.stop)
+            self._dns.append(server)
             if self._server_side is not None:
                 self._server_side.driver.on_leader_change.append(
                     lambda _, s=server: s.hot.clear()
@@ -418,6 +417,9 @@ class Lifecycle:
 
     def _reload_on_signal(self) -> None:
         log.info("Caught: signal=hangup")
+        self._reload_and_say()
+
+    def _reload_and_say(self) -> None:
         try:
             self._reload()
         except ConsulError as error:
@@ -425,18 +427,22 @@ class Lifecycle:
 
     def _reload(self) -> None:
         """Take what may change while running; errors leave all as it was."""
-        fresh = self._load_config()
-        config = replace(
-            self._config,
-            services=fresh.services,
-            checks=fresh.checks,
-            node_meta=fresh.node_meta,
-            log_level=fresh.log_level,
-            discard_check_output=fresh.discard_check_output,
-        )
-        self._output.set_level(config.log_level)
-        self._agent.reconfigure(config)
-        self._config = config
+        log.info("Reloading configuration...")
+        self._config = self._reloader.reload(self._config, self._load_config())
+
+
+def _refuse_policies(config: AgentConfig) -> None:
+    """Raise ``StartError`` for policies that ACLs do not have."""
+    acl: Mapping[str, Any] = config.raw.get("acl") or {}
+    kind = "server" if config.server else "client"
+    down = ("allow", "deny", "extend-cache", "async-cache")
+    for name, known in (("default", ("allow", "deny")), ("down", down)):
+        policy = acl.get(f"{name}_policy") or config.raw.get(f"acl_{name}_policy")
+        if policy and policy not in known:
+            raise StartError(
+                f"Failed to start Consul {kind}: Unsupported {name} ACL policy: "
+                f"{policy}"
+            )
 
 
 _MEMBER_WORDS = {
@@ -451,29 +457,3 @@ _MEMBER_WORDS = {
 def _remove(path: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
-
-
-def _ui_path(config: AgentConfig) -> str:
-    """Return where the UI is served, empty when it is off."""
-    if not config.ui:
-        return ""
-    settings: dict[str, Any] = config.raw.get("ui_config") or {}
-    path = settings.get("content_path") or config.raw.get("ui_content_path")
-    return f"/{str(path or '').strip('/') or 'ui'}/"
-
-
-def _recursor(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if colon and port.isdigit() and (":" not in host or host.startswith("[")):
-        return host.strip("[]"), int(port)
-    return text.strip("[]"), 53
-
-
-@contextlib.contextmanager
-def _listening(network: str, host: str, port: int) -> Generator[None]:
-    """Turn a failure to listen into Go's words for it."""
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise StartError(f"listen {network} {host}:{port}: bind: {reason}") from None

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pyconsul import CONSUL_VERSION
 from pyconsul.config.model import AgentConfig
 from pyconsul.endpoints.bootstrap import Bootstrap
@@ -141,6 +143,24 @@ class ServerSide:
         closing.callback(self.server.stop)
         closing.callback(self._bootstrap.stop)
         self._bootstrap.start()
+
+    def reconfigure(
+        self,
+        *,
+        max_conns_per_client: int,
+        snapshot_threshold: int,
+        snapshot_interval_s: float,
+        trailing_logs: int,
+    ) -> None:
+        """Take new limits (reload)."""
+        self.rpc_server.limits = msgspec.structs.replace(
+            self.rpc_server.limits, max_conns_per_client=max_conns_per_client
+        )
+        self.driver.limit_snapshots(
+            threshold=snapshot_threshold,
+            interval=snapshot_interval_s,
+            trailing_logs=trailing_logs,
+        )
 
     def on_members(self, event: MemberEvent) -> None:
         """Members of the LAN pool changed."""
