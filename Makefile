@@ -3,6 +3,7 @@
 #   make test    unit tests, then the conformance cases
 #   make lint    ruff, its formatter, pyright
 #   make bench   the measurements
+#   make soak    simulated clusters, SOAK_SEEDS seeds or SOAK_SECONDS long
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test unit conformance lint format bench clean
+.PHONY: demo test unit conformance lint format bench soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -44,6 +45,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/run.py $(ARGS)
+
+soak: $(VENV)/.dev
+	$(BIN)/python tests/simulation/soak.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

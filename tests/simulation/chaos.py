@@ -80,6 +80,20 @@ def _one_way(rng: random.Random, names: list[str]) -> Lines:
     return [*pairs, (rng.uniform(0.2, 1.5), "heal")]
 
 
+def _disk_fails(rng: random.Random, names: list[str]) -> Lines:
+    who = rng.choice(names)
+    later = rng.uniform(0.2, 1.5)
+    return [
+        (0.0, f"disk-fails {who}"),
+        (later, f"crash {who}"),
+        (later + 0.1, f"restart {who}"),
+    ]
+
+
+def _disk_full(rng: random.Random, names: list[str]) -> Lines:
+    return [(0.0, f"disk-full {_someone(rng, names)} {rng.uniform(0.2, 2):.2f}")]
+
+
 def _flap(rng: random.Random, names: list[str]) -> Lines:
     return [(0.0, f"flap {' '.join(rng.sample(names, 2))} {rng.uniform(0.5, 2):.2f}")]
 
@@ -112,6 +126,8 @@ FAULTS: tuple[Callable[[random.Random, list[str]], Lines], ...] = (
     _isolate,
     _partition,
     _one_way,
+    _disk_fails,
+    _disk_full,
     _flap,
     _pause,
     _slow,

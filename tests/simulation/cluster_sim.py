@@ -170,6 +170,7 @@ class SimServer:
         pilot._clock_ns = lambda: int(self.machine.local_time() * 1e9)
         self.server.cluster.attach(SimPool(self), None, rpc)
         driver = self.driver
+        driver.on_restored.append(self.server.on_restored)
         self.machine.run(lambda: loop.create_task(driver.start()))
 
     def crash(self) -> None:

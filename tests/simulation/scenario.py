@@ -17,7 +17,8 @@ Then what happens, at seconds after the cluster serves::
     at 1.0 slow s3 2.0           at 1.0 wipe s3
     at 1.0 remove s2             at 1.0 demote s2
     at 1.0 transfer              at 1.0 transfer s3
-    at 1.0 snapshot leader
+    at 1.0 snapshot leader       at 1.0 disk-fails s1
+    at 1.0 disk-full s1 2.0
 
 ``leader`` is who leads then, ``old-leader`` the last one named so, ``follower``
 one that does not lead. ``run 8`` is how long all that takes. ``until progress``
@@ -199,7 +200,10 @@ class Run:
         cluster.network.heal()
         cluster.network.weather = CALM
         for server in cluster.servers:
+            server.disk.full = False
             server.machine.resume()
+            if server.disk.failing:
+                server.crash()
             server.start()
         self._clients_go_on()
         for client in self.clients:
@@ -370,6 +374,19 @@ def _slow(run: Run, words: list[str]) -> None:
     stall()
 
 
+def _disk_fails(run: Run, names: list[str]) -> None:
+    """Every write fails from now on: the server stops, until it is restarted."""
+    run.one(names[0]).disk.failing = True
+
+
+def _disk_full(run: Run, words: list[str]) -> None:
+    """No snapshot can be stored for a while."""
+    disk = run.one(words[0]).disk
+    disk.full = True
+    clock = run.cluster.clock
+    clock.at(clock.now + float(words[1]), lambda: setattr(disk, "full", False))
+
+
 def _wipe(run: Run, names: list[str]) -> None:
     server = run.one(names[0])
     server.wipe(run.cluster.new_id())
@@ -440,6 +457,8 @@ ACTIONS: dict[str, Callable[[Run, list[str]], None]] = {
     "crash": _crash,
     "cut": _cut,
     "demote": _demote,
+    "disk-fails": _disk_fails,
+    "disk-full": _disk_full,
     "flap": _flap,
     "heal": _heal,
     "isolate": _isolate,

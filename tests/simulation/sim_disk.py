@@ -8,6 +8,7 @@ nor lose a record that was synced.
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable, Iterator, Sequence
 
@@ -46,6 +47,10 @@ class SimDisk:
         self.records: list[bytes] = []
         self.snapshots: list[tuple[SnapshotMeta, bytes]] = []
         self.torn = 0
+        self.failing = False
+        """Every write of the log fails, as with EIO; until the machine is restarted."""
+        self.full = False
+        """No snapshot can be written."""
         self.lose_synced = 0
         """A broken disk: this many synced entries are gone after a crash."""
 
@@ -111,7 +116,8 @@ class SimDisk:
             self.put(found)
 
     def crash(self) -> None:
-        """Forget what a broken disk forgets."""
+        """The machine is off; forget what a broken disk forgets."""
+        self.failing = False
         if self.lose_synced and len(self.entries) > self.lose_synced:
             self.cut(self.last + 1 - self.lose_synced)
 
@@ -199,10 +205,12 @@ class SimStore:
 
     def _synced(self) -> None:
         batch, self._syncing = self._syncing, []
-        for hard_state, entries, reset, _ in batch:
-            self._write(hard_state, entries, reset)
+        error = OSError(errno.EIO, "broken") if self.disk.failing else None
+        if error is None:
+            for hard_state, entries, reset, _ in batch:
+                self._write(hard_state, entries, reset)
         for *_, done in batch:
-            done(None)
+            done(error)
         self._begin()
 
     def _write(
@@ -299,9 +307,11 @@ class _SimWriter:
         self._pieces: list[bytes] = []
 
     def write(self, data: bytes) -> None:
+        self._check()
         self._pieces.append(data)
 
     def commit(self) -> None:
+        self._check()
         held = self._disk.snapshots
         held.append((self._meta, b"".join(self._pieces)))
         held.sort(key=lambda pair: (pair[0].index, pair[0].term))
@@ -309,3 +319,7 @@ class _SimWriter:
 
     def abort(self) -> None:
         self._pieces = []
+
+    def _check(self) -> None:
+        if self._disk.full:
+            raise OSError(errno.ENOSPC, "no space left on device")

@@ -26,7 +26,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 from chaos import draw  # noqa: E402
 from scenario import EXPECTS, Run, Scenario, load, parse  # noqa: E402
 
-FILES = sorted((HERE.parent / "data" / "simulation").glob("*.txt"))
+DATA = HERE.parent / "data" / "simulation"
+FILES = sorted(DATA.glob("*.txt"))
 GOSSIP_EVERY = 10
 REPORT_S = 10.0
 
@@ -40,7 +41,7 @@ def scenario(name: str, seed: int) -> Scenario:
     """Return the scenario of that name."""
     if name == "chaos":
         return parse(name, draw(seed))
-    return load(HERE.parent / "data" / "simulation" / f"{name}.txt")
+    return load(DATA / f"{name}.txt")
 
 
 def run_cluster(name: str, seed: int) -> Run:

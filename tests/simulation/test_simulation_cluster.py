@@ -8,14 +8,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_sim import SimCluster, SimServer
-from scenario import EXPECTS, Run, ScenarioError, parse
+from cluster_sim import Options, SimCluster, SimServer
+from scenario import EXPECTS, Run, ScenarioError, load, parse
 from sim_checks import Violation
-from soak import FILES, run_cluster, scenario
+from sim_clients import NODE, Asking, Outcome
+from soak import DATA, FILES, run_cluster, scenario
 
+from pyconsul.acl.authorizer import OpenResolver
+from pyconsul.endpoints.server import WRITES, Server
+from pyconsul.endpoints.session_timers import SessionTimers
 from pyconsul.net.raft_driver import RaftDriver
 from pyconsul.net.raft_pump import RaftPump
 from pyconsul.raft.core import Raft
@@ -25,9 +30,12 @@ from pyconsul.raft.log import RaftLog
 from pyconsul.raft.messages import AppendRequest, Ready, VoteRequest
 from pyconsul.raft.replication import Leadership
 from pyconsul.state.kv import KVTable
-from pyconsul.types.records import DirEntry
+from pyconsul.types.messages import KVSRequest, RegisterRequest, Reply, SessionRequest
+from pyconsul.types.records import DirEntry, Session
 
 Break = Callable[[pytest.MonkeyPatch, Run], None]
+FOUND = sorted((DATA / "found").glob("*.txt"))
+OPEN = OpenResolver().resolve("")
 BOUND = 30
 """A broken rule must be seen by one of this many seeds."""
 
@@ -44,9 +52,71 @@ def test_anything_may_happen(seed: int) -> None:
 
 
 # Seeds that found something, each with what it was.
-@pytest.mark.parametrize(("name", "seed"), [])
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        # Renewed while the command that ends the session was under way.
+        ("ttl-partition", 12),
+        ("ttl-partition", 19),
+        ("ttl-partition", 94),
+    ],
+)
 def test_seeds_that_failed_once(name: str, seed: int) -> None:
     run_cluster(name, seed)
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.stem)
+def test_drawn_scenarios_that_failed_once(path: Path) -> None:
+    """Each file is named by its seed and says what it found."""
+    Run(load(path), int(path.stem.rpartition("-")[2])).go()
+
+
+def ask(cluster: SimCluster, server: SimServer, method: str, args: Any) -> Any:
+    """Return the value of an answer."""
+    answers: list[Outcome] = []
+    Asking(cluster, server, method, args, answers.append)
+    assert cluster.run(5.0, lambda: bool(answers))
+    assert isinstance(answers[0], Reply), answers[0]
+    return answers[0].value
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lock_delay_outlives_the_leader(seed: int) -> None:
+    cluster = SimCluster(seed, Options(servers=3))
+    with cluster.running():
+        cluster.start()
+        assert cluster.run(5.0, lambda: cluster.leader() is not None)
+        follower = next(s for s in cluster.servers if not s.leads)
+        cluster.run(0.5)
+
+        def session(delay_s: float) -> str:
+            made = Session(node=NODE, lock_delay=int(delay_s * 1e9), ttl="500ms")
+            request = SessionRequest(op="create", session=made)
+            return ask(cluster, follower, "Session.Apply", request)
+
+        def acquire(one: str) -> bool:
+            entry = DirEntry(key="lock", session=one)
+            request = KVSRequest(op="lock", dir_ent=entry)
+            return ask(cluster, follower, "KVS.Apply", request)
+
+        register = RegisterRequest(node=NODE, address="10.1.0.1")
+        assert ask(cluster, follower, "Catalog.Register", register)
+        dying = session(3.0)
+        assert acquire(dying)
+        assert follower.state is not None
+        state = follower.state
+        assert not acquire(session(0.0)), "held"
+        ended = cluster.run(2.0, lambda: state.get_session(dying) is None)
+        assert ended, "a session nobody renews outlives its TTL"
+        begin = cluster.clock.now
+        assert not acquire(session(0.0)), "the lock-delay has begun"
+        leader = cluster.leader()
+        assert leader is not None
+        leader.crash()
+        while cluster.clock.now - begin < 2.9:
+            assert not acquire(session(0.0)), cluster.clock.now - begin
+        cluster.run(0.3)
+        assert acquire(session(0.0))
 
 
 def trace(seed: int) -> list[Any]:
@@ -253,6 +323,22 @@ def _by_index(self: RaftLog, entries: Any) -> int:
     return len(entries)
 
 
+def renew_the_dying(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """A session is renewed although its end is under way."""
+    monkeypatch.setattr(SessionTimers, "is_ending", lambda self, session: False)
+
+
+def trust_old_leaders(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """Writes are taken by whoever thinks it leads, though its lease is over."""
+    honest = Server.lead
+
+    def lead(self: Server, method: str, args: Any) -> Any:
+        write = WRITES.get(method)
+        return honest(self, method, args) if write is None else write(self, args, OPEN)
+
+    monkeypatch.setattr(Server, "lead", lead)
+
+
 # What breaks which rule, where to look, what is then said, and the first seed.
 BROKEN: list[tuple[Break, str, str, int]] = [
     (two_votes, "chaos", "votes twice|two leaders|reads", 0),
@@ -269,6 +355,8 @@ BROKEN: list[tuple[Break, str, str, int]] = [
     (lead_before_caught_up, "leader-crash", "not linearizable", 4),
     (two_holders, "leader-crash", "not linearizable: lock", 0),
     (private_state, "rolling-restart", "another state", 0),
+    (trust_old_leaders, "found/chaos-78", "ended before its TTL", 78),
+    (renew_the_dying, "ttl-partition", "ended before its TTL", 12),
     (lost_truncation, "chaos", "", 1),
 ]
 
