@@ -118,6 +118,13 @@ class Chunks:
         self._pieces = iter(())
         self._socket.close()
 
+    def interrupt(self) -> None:
+        """End the body from another thread: the iteration stops, or raises."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # It has ended by itself.
+
     def _frame(self, head: dict[str, str]) -> Iterator[bytes]:
         if head.get("transfer-encoding", "").lower() == "chunked":
             return self._chunked()
