@@ -212,8 +212,7 @@ def read(
     ``discovery`` adds the consistency header; ``cacheable`` heeds ``?cached``.
     """
     if cacheable and "cached" in request.query and request.face.options.use_cache:
-        return _read_cached(request, method, args, view)
-
+        return _read_cached(request, method, args, view, discovery)
     if args.max_stale_duration and (discovery or method.startswith(_QUERY)):
         return _read_bounded(request, method, args, view, discovery)
     reply = request.face.caller.call(method, args)
@@ -256,20 +255,19 @@ def _finish(
 
 
 def _read_cached(
-    request: Request, method: str, args: QueryOptions, view: View
+    request: Request, method: str, args: QueryOptions, view: View, discovery: bool
 ) -> Answer:
     """Answer from the agent cache: true replies, or the last when a call fails."""
     recent = request.face.recent
-    key = (method, request.path, request.query.encode(), token_of(request))
-    if args.min_query_index:
-        # A waiting read and its plain form share one view of the data.
-        key = (method, request.path, "", token_of(request))
+    # A waiting read and its plain form share one view of the data.
+    asked = request.query.encode(("index", "wait"))
+    key = (method, request.path, asked, token_of(request))
     known = recent.get(key)
     if cache_control(request):
         known = None
 
     def finish(reply: Reply, age: int | None) -> Response:
-        headers = meta_headers(reply, _mode(args))
+        headers = meta_headers(reply, _mode(args) if discovery else None)
         if age is None:
             headers += b"X-Cache: MISS\r\n"
         else:

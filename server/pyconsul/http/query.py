@@ -237,7 +237,8 @@ def _act(request: Request, name: str, action: str) -> Answer:
         }
         return json_response(request, body, headers)
 
-    return read(request, _ACTIONS[action], args, view)
+    cacheable = action == "execute"
+    return read(request, _ACTIONS[action], args, view, cacheable=cacheable)
 
 
 def _client(request: Request) -> str:

@@ -134,11 +134,12 @@ class Query:
         """Return every value of a repeatable parameter."""
         return self._values.get(name) or []
 
-    def encode(self) -> str:
+    def encode(self, without: Sequence[str] = ()) -> str:
         """Return the query sorted by name and escaped, as Go prints it."""
         return "&".join(
             f"{quote_plus(name)}={quote_plus(value)}"
             for name in sorted(self._values)
+            if name not in without
             for value in self._values[name]
         )
 
