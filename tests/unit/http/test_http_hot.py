@@ -5,6 +5,7 @@ from http_fakes import FakeCaller, FakeCell, ask, make_face
 from pyconsul.http.hot import HotAnswers, RecentReplies
 from pyconsul.types.errors import BadRequestError, NoLeaderError
 from pyconsul.types.messages import Reply
+from pyconsul.types.queries import QueryDns, QueryResult
 
 
 def offer_twice(hot: HotAnswers, key: bytes, cell: FakeCell, size: int = 10) -> None:
@@ -109,3 +110,33 @@ def test_cached_is_made_anew_on_request_or_switched_off() -> None:
     assert (bad.status, bad.body) == (400, b"Invalid Cache-Control header.")
     plain = ask(make_face(caller, use_cache=False), line)
     assert b"X-Cache" not in plain.headers
+
+
+def test_a_waiting_cached_read_shares_the_view_of_the_plain_one_only() -> None:
+    caller = FakeCaller()
+    face = make_face(caller)
+    cached(caller, Reply({"a": []}, 5, (caller.cell,)))
+    ask(face, "GET /v1/catalog/services?cached&node-meta=k:a")
+    caller.cell.fire()
+    cached(caller, NoLeaderError())
+    line = "GET /v1/catalog/services?cached&index=4&wait=1s&node-meta=k:"
+    kept = ask(face, line + "a")
+    assert (kept.status, kept.body) == (200, b'{"a":[]}')
+    assert ask(face, line + "b").status == 500
+
+
+def test_a_cached_execution_outlives_the_leader() -> None:
+    caller = FakeCaller()
+    face = make_face(caller)
+    line = "GET /v1/query/q/execute?cached&limit=1"
+    result = QueryResult(service="web", nodes=[], dns=QueryDns(), datacenter="dc1")
+    caller.answers["PreparedQuery.Execute"] = Reply(result, 1)
+    first = ask(face, line)
+    assert b"X-Cache: MISS" in first.headers
+    ask(face, line)
+    assert len(caller.calls) == 2  # its order is drawn anew each time
+    caller.answers["PreparedQuery.Execute"] = NoLeaderError()
+    kept = ask(face, line)
+    assert b"X-Cache: HIT" in kept.headers
+    assert kept.body == first.body
+    assert ask(face, line.replace("cached&", "")).status == 500
