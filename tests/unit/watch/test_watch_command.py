@@ -192,6 +192,34 @@ def test_changes_during_a_run_are_joined(agent, tmp_path):
         assert command.end() == 0
 
 
+def asked_from(agent, index):
+    """Wait until the watch, having seen ``index``, asks what comes after it."""
+    end = time.monotonic() + 10
+    while not any(f"index={index}&" in request[1] for request in agent.requests):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_only_changed_content_is_handled(agent, tmp_path):
+    agent.put("/v1/kv/w", [PAIR], index=50)
+    script = "echo run $CONSUL_INDEX; while [ ! -e $OUT/go ]; do sleep 0.02; done"
+    with Command(tmp_path, "-type=key", "-key=w", script) as command:
+        command.until("run 50")
+        # There and back while the handler runs.
+        agent.put("/v1/kv/w", [PAIR | {"Flags": 1}], index=51)
+        asked_from(agent, 51)
+        agent.put("/v1/kv/w", [PAIR], index=52)
+        asked_from(agent, 52)
+        (tmp_path / "go").touch()
+        # A restored cluster: indexes begin anew, the content is the same.
+        agent.put("/v1/kv/w", [PAIR], index=7)
+        asked_from(agent, 7)
+        agent.put("/v1/kv/w", [PAIR | {"Flags": 2}], index=8)
+        command.until("run 8")
+        assert command.out.read_text().split() == ["run", "50", "run", "8"]
+        assert command.end() == 0
+
+
 def test_a_signal_reaches_the_running_handler(agent, tmp_path):
     agent.put("/v1/kv/w", [PAIR], index=5)
     script = "trap 'echo told; exit 0' INT; echo on; while :; do sleep 0.05; done"

@@ -123,9 +123,8 @@ def test_a_command_from_its_job_to_the_last_key(agent, capfdbinary):
     assert query == "node=%5En"
     assert json.loads(payload) == {"Prefix": "_rexec", "Session": "id"}
     # The session first: after that nobody writes below it.
-    assert [target for _, target, _, _ in agent.requests if "renew" not in target][
-        -2:
-    ] == ["/v1/session/destroy/id", f"{KEYS}?recurse="]
+    writes = [target for verb, target, _, _ in agent.requests if verb != "GET"]
+    assert writes[-2:] == ["/v1/session/destroy/id", f"{KEYS}?recurse="]
 
 
 def test_a_failure_and_a_silence_are_status_2(agent, capfd):

@@ -59,6 +59,7 @@ class Watcher:
         self._runner = Runner()
         self._newest: tuple[int, Any] | None = None
         self._event_index = 0
+        self._handled = ""
         self._changed = anyio.Event()
 
     async def watch(self, client: Client, *, stale: bool = False) -> None:
@@ -97,6 +98,10 @@ class Watcher:
         except ValueError as error:
             print(f"Unexpected answer: {error}", file=sys.stderr)
             return
+        if self.runs and self.spec.type != "event" and text == self._handled:
+            # Changed during the last run, and back to what that run was given.
+            return
+        self._handled = text
         self.runs += 1
         outcome = await self._runner.run(
             self._handler.argv,
