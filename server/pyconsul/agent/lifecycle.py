@@ -38,7 +38,7 @@ from pyconsul.agent.watch_plans import read_watches
 from pyconsul.agent.watches import Watches
 from pyconsul.config.model import AgentConfig
 from pyconsul.dns.server import DnsServer
-from pyconsul.http import snapshot
+from pyconsul.http import debug, snapshot
 from pyconsul.http.agent_api import add_agent_routes
 from pyconsul.http.api import build_routes
 from pyconsul.http.server import HttpServer
@@ -300,6 +300,8 @@ class Lifecycle:
         side = self._server_side or self._client_side
         if side is not None:
             snapshot.add_routes(routes, side.snapshots)
+        if config.enable_debug or config.dev_mode:
+            debug.add_routes(routes)
         http = HttpServer(caller, routes, options)
         if self._rooms is not None:
             self._rooms.add_http(http)
