@@ -11,8 +11,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TextIO
+
+from pyconsul.agent.log_files import DAY_S, RotatingFile
+from pyconsul.agent.syslog import SyslogHandler
+from pyconsul.config.model import AgentConfig
+from pyconsul.types.durations import SECOND
 
 TRACE = 5
 LEVELS = {
@@ -94,6 +99,17 @@ class JsonFormatter(logging.Formatter):
         )
 
 
+class BareFormatter(logging.Formatter):
+    """A line without time and level, which syslog has of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one message."""
+        text = f"{module_name(record.name)}: {record.getMessage()}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
 class _StreamHandler(logging.Handler):
     def __init__(self, sink: Sink, level: int, as_json: bool) -> None:
         super().__init__(level)
@@ -105,32 +121,36 @@ class _StreamHandler(logging.Handler):
 
 
 class LogOutput:
-    """The process's log: one handler for stdout or a file, and the streams."""
+    """The process's log: stdout, perhaps a file and syslog, and the streams.
+
+    ``handlers`` without a formatter get one of text or JSON lines.
+    """
 
     def __init__(
         self,
         level: str,
         as_json: bool,
         stream: TextIO | None = None,
-        path: str = "",
+        handlers: Sequence[logging.Handler] = (),
     ) -> None:
         self._root = logging.getLogger()
-        self._main: logging.Handler = (
-            logging.FileHandler(path) if path else logging.StreamHandler(stream)
-        )
-        self._main.setFormatter(JsonFormatter() if as_json else LineFormatter())
+        self._main: list[logging.Handler] = [logging.StreamHandler(stream), *handlers]
+        for handler in self._main:
+            if handler.formatter is None:
+                handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
+            self._root.addHandler(handler)
         self._streams: list[logging.Handler] = []
-        self._root.addHandler(self._main)
         logging.getLogger("asyncio").setLevel(logging.WARNING)
         self.set_level(level)
 
     def set_level(self, level: str) -> None:
         """Change what the process writes."""
-        self._main.setLevel(LEVELS[level])
+        for handler in self._main:
+            handler.setLevel(LEVELS[level])
         self._settle()
 
     def _settle(self) -> None:
-        handlers = [self._main, *self._streams]
+        handlers = [*self._main, *self._streams]
         self._root.setLevel(min(handler.level for handler in handlers))
 
     def monitor(self, level: str, as_json: bool) -> Callable[[Sink], None]:
@@ -153,12 +173,30 @@ class LogOutput:
 
     def close(self) -> None:
         """End all output."""
-        for handler in [self._main, *self._streams]:
+        for handler in [*self._main, *self._streams]:
             self._root.removeHandler(handler)
             handler.close()
         self._streams.clear()
 
 
-def to_stdout(level: str, as_json: bool, path: str = "") -> LogOutput:
-    """Begin logging to stdout, or to a file when ``path`` is given."""
-    return LogOutput(level, as_json, sys.stdout, path)
+def open_logs(config: AgentConfig, stream: TextIO = sys.stdout) -> LogOutput:
+    """Begin logging as configured.
+
+    Raises ``OSError`` for a file that cannot be opened, ``ValueError`` for an
+    unknown syslog facility.
+    """
+    handlers: list[logging.Handler] = []
+    if config.enable_syslog:
+        syslog = SyslogHandler(config.syslog_facility)
+        syslog.setFormatter(JsonFormatter() if config.log_json else BareFormatter())
+        handlers.append(syslog)
+    if config.log_file:
+        handlers.append(
+            RotatingFile(
+                config.log_file,
+                max_bytes=config.log_rotate_bytes,
+                period_s=config.log_rotate_duration / SECOND or DAY_S,
+                max_files=config.log_rotate_max_files,
+            )
+        )
+    return LogOutput(config.log_level, config.log_json, stream, handlers)

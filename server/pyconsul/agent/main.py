@@ -48,7 +48,7 @@ def _run(config: AgentConfig, load_config: Callable[[], AgentConfig]) -> int:
     from dataclasses import replace
 
     from pyconsul.agent.lifecycle import Lifecycle, node_id
-    from pyconsul.agent.logs import to_stdout
+    from pyconsul.agent.logs import open_logs
 
     try:
         config = replace(config, node_id=node_id(config))
@@ -58,9 +58,11 @@ def _run(config: AgentConfig, load_config: Callable[[], AgentConfig]) -> int:
         sys.stdout.write(banner(config))
         sys.stdout.flush()
     try:
-        output = to_stdout(config.log_level, config.log_json, config.log_file)
+        output = open_logs(config)
     except OSError as error:
         return _refuse(f"==> Could not open log file: {error}")
+    except ValueError as error:
+        return _refuse(f"==> {error}")
 
     async def serve() -> int:
         life = Lifecycle(config, output, load_config)
