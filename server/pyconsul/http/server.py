@@ -22,6 +22,7 @@ import httptools
 
 from pyconsul.http.errors import error_response
 from pyconsul.http.face import STATUS_LINES, Face, HttpOptions
+from pyconsul.http.flights import SLOW_S, Flight, Flights
 from pyconsul.http.hot import MAX_REQUEST, HotAnswer
 from pyconsul.http.routing import Request, Response, Routes
 from pyconsul.http.stream import Stream
@@ -59,6 +60,8 @@ class Connection(asyncio.Protocol):
         "_counted",
         "_face",
         "_final",
+        "_flight",
+        "_flights",
         "_head_bytes",
         "_head_done",
         "_headers",
@@ -77,12 +80,14 @@ class Connection(asyncio.Protocol):
         "_target",
         "_transport",
         "parser",
+        "riding",
     )
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._face = server.face
         self._hot = server.face.hot.answers
+        self._flights = server.flights
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.parser: Any = httptools.HttpRequestParser(self)
         self._remote = ""
@@ -100,6 +105,8 @@ class Connection(asyncio.Protocol):
         # What waits to be answered: request, keep-alive, HTTP/1.0, hot key.
         self._backlog: deque[tuple[Request, bool, bool, bytes | None]] = deque()
         self._held: asyncio.Future[Response] | None = None
+        self._flight: Flight | None = None  # others wait for what is held
+        self.riding: Flight | None = None
         self._stream: Stream | None = None
         self._paused = False
         self._reading = True
@@ -134,6 +141,10 @@ class Connection(asyncio.Protocol):
         if self._held is not None:
             self._held.cancel()
             self._held = None
+        self.riding = None
+        if self._flight is not None:
+            flight, self._flight = self._flight, None
+            flight.lost()
         if self._stream is not None:
             self._stream.lost()
             self._stream = None
@@ -143,6 +154,10 @@ class Connection(asyncio.Protocol):
         """Answer a known request at once; else parse."""
         if self._close_after or self._final:
             return
+        if self.riding is not None:
+            # Pipelined: the request that waits unread goes first.
+            flight, self.riding = self.riding, None
+            self.ask(flight.key)
         idle = not self._in_message and self._held is None and not self._backlog
         if idle and len(data) <= MAX_REQUEST and self._stream is None:
             answer = self._hot.get(data)
@@ -154,8 +169,27 @@ class Connection(asyncio.Protocol):
                     else:
                         self._transport.writelines([head, answer.body])
                     return
+            flight = self._flights.get(data)
+            if flight is not None and not self._paused:
+                self._began = time.perf_counter()
+                flight.board(self)
+                return
         else:
             idle = False
+        self._take(data, idle)
+
+    def ask(self, data: bytes) -> None:
+        """Answer a whole request that waited unread."""
+        if not self._close_after and not self._final:
+            self._take(data, True)
+
+    def landed(self, request: Request, data: bytes) -> None:
+        """Take an answer that another connection asked for."""
+        if self._server.measure is not None:
+            self._server.measure(request, self._began)
+        self._transport.write(data)
+
+    def _take(self, data: bytes, idle: bool) -> None:
         if self._in_message:
             self._raw_bytes += len(data)
             if not self._head_done:
@@ -326,6 +360,8 @@ class Connection(asyncio.Protocol):
                 self._send(request, self._outcome(answer), alive, old, None)
             else:
                 self._hold(request, answer, alive, old)
+                if key is not None:
+                    self._flight = self._server.begin_flight(key, request)
         if len(backlog) > MAX_BACKLOG:
             if self._reading:
                 self._reading = False
@@ -349,7 +385,8 @@ class Connection(asyncio.Protocol):
                     done.exception()
                 return
             self._held = None
-            self._send(request, self._outcome(done), alive, old, None)
+            flight, self._flight = self._flight, None
+            self._send(request, self._outcome(done), alive, old, None, flight)
             self._pump()
 
         answer.add_done_callback(settled)
@@ -368,10 +405,13 @@ class Connection(asyncio.Protocol):
         alive: bool,
         old: bool,
         key: bytes | None,
+        flight: Flight | None = None,
     ) -> None:
         """Write an answer; keep it if it may be given again."""
         transport = self._transport
         if transport.is_closing():
+            if flight is not None:
+                flight.lost()
             return
         if self._server.measure is not None:
             self._server.measure(request, self._began)
@@ -388,6 +428,13 @@ class Connection(asyncio.Protocol):
                 response.cells,
                 response.max_contact_ms,
             )
+        if flight is not None:
+            data = b"%b%b\r\n%b" % (lead, head, body)
+            if alive:
+                transport.write(data)
+                flight.land(request, data)
+                return
+            flight.land(request, data)
         if response.stream is not None:
             self._start_stream(response, lead + head, alive, old)
             return
@@ -439,6 +486,8 @@ class HttpServer:
         self.loop: asyncio.AbstractEventLoop = cast("asyncio.AbstractEventLoop", None)
         self._servers: list[asyncio.Server] = []
         self._sockets: list[str] = []
+        self.flights = Flights()
+        self._watching_flights = False
         self._connections: set[Connection] = set()
         self._clients: dict[str, int] = {}
         self._leads: dict[int, bytes] = {}
@@ -533,6 +582,20 @@ class HttpServer:
                 self._clients[remote] = count
             else:
                 del self._clients[remote]
+
+    def begin_flight(self, key: bytes, request: Request) -> Flight | None:
+        """Let equal requests share the answer of one that waits."""
+        flight = self.flights.begin(key, request, self.loop.time())
+        if flight is not None and not self._watching_flights:
+            self._watching_flights = True
+            self.loop.call_later(SLOW_S, self._watch_flights)
+        return flight
+
+    def _watch_flights(self) -> None:
+        self.flights.release_slow(self.loop.time())
+        self._watching_flights = bool(self.flights)
+        if self._watching_flights:
+            self.loop.call_later(SLOW_S, self._watch_flights)
 
     def forget_role(self) -> None:
         """Ask anew who leads before the next kept answer is given."""
