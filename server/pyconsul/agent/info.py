@@ -7,11 +7,12 @@ import os
 import platform
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pyconsul import CONSUL_VERSION
 from pyconsul.agent.agent import Agent, Done
+from pyconsul.agent.debug_config import debug_config
 from pyconsul.agent.logs import LogOutput, Sink
 from pyconsul.agent.metrics.gauges import Process as ProcessGauges
 from pyconsul.agent.metrics.registry import Metrics
@@ -22,8 +23,6 @@ from pyconsul.config.model import AgentConfig
 from pyconsul.serf.member import Member
 from pyconsul.types.errors import ConsulError, NotFoundError
 from pyconsul.types.messages import Caller
-
-SECRETS = ("encrypt", "token", "secret", "key_file")
 
 
 @dataclass(slots=True)
@@ -74,7 +73,7 @@ class FullAgent(Agent):
                 "Server": config.server,
                 "Version": CONSUL_VERSION,
             },
-            "DebugConfig": _debug_view(config),
+            "DebugConfig": debug_config(config),
             "Coord": {
                 "Vec": coordinate.vec,
                 "Error": coordinate.error,
@@ -275,18 +274,6 @@ def _member_view(member: Member) -> dict[str, Any]:
         "DelegateMax": member.delegate_max,
         "DelegateCur": member.delegate_cur,
     }
-
-
-def _debug_view(config: AgentConfig) -> dict[str, Any]:
-    """Return the configuration in Pascal case, secrets hidden."""
-    view: dict[str, Any] = {}
-    for name, value in asdict(config).items():
-        if name in ("raw", "services", "checks"):
-            continue
-        shown = "".join(part.capitalize() for part in name.split("_"))
-        hidden = value and any(word in name for word in SECRETS)
-        view[shown] = "hidden" if hidden else value
-    return view
 
 
 def _proc_table(path: str) -> dict[str, int]:

@@ -10,14 +10,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from pyconsul import CONSUL_VERSION
+from pyconsul.agent.debug_config import hide_words
+from pyconsul.agent.join_providers import discover, is_provider
 from pyconsul.config.model import AgentConfig, Gossip
-from pyconsul.gossip.messages import LAN, WAN, Settings
+from pyconsul.gossip.messages import LAN, WAN, MergeRefusedError, Settings
 from pyconsul.net.gossip_options import PoolEvent, PoolOptions
 from pyconsul.net.gossip_pool import GossipPool
 from pyconsul.serf.consul import (
@@ -32,7 +35,8 @@ from pyconsul.serf.consul import (
     wan_name,
     wan_tags,
 )
-from pyconsul.serf.member import Status
+from pyconsul.serf.delegate import MergeCheck
+from pyconsul.serf.member import Member, Status
 from pyconsul.serf.settings import CONSUL
 from pyconsul.types.durations import SECOND, format_duration
 from pyconsul.types.errors import ConsulError, StartError
@@ -118,7 +122,8 @@ class Pools:
         attempt = 0
         while True:
             try:
-                joined = await self.join(addresses, wan=wan)
+                found = await _discovered(addresses, where)
+                joined = await self.join(found, wan=wan)
             except ConsulError as error:
                 reason = str(error)
             else:
@@ -133,7 +138,7 @@ class Pools:
             # Agents started together miss each other by moments only.
             pause = min(FIRST_RETRY_S * 2 ** (attempt - 1), interval / SECOND)
             if most > 0 and attempt > most:
-                raise ConsulError("max join retry exhausted, exiting")
+                raise ConsulError(f"max join {where} retry exhausted, exiting")
             log.warning(
                 "Join cluster failed, will retry: cluster=%s retry_interval=%gs "
                 'error="%s"',
@@ -168,6 +173,63 @@ class Pools:
             await pool.stop()
 
 
+async def _discovered(addresses: Sequence[str], where: str) -> list[str]:
+    """Return the addresses to join now; raises ``ConsulError`` without any.
+
+    Providers are asked anew at every attempt; one that fails is logged.
+    """
+    found: list[str] = []
+    for text in addresses:
+        if not is_provider(text):
+            found.append(text)
+            continue
+        shown = hide_words(text)
+        try:
+            servers = await discover(text)
+        except ConsulError as error:
+            log.error(
+                'Cannot discover address: cluster=%s address="%s" error="%s"',
+                where,
+                shown,
+                error,
+            )
+            continue
+        log.info(
+            'Discovered servers: cluster=%s address="%s" servers="%s"',
+            where,
+            shown,
+            " ".join(servers),
+        )
+        found += servers
+    if not found:
+        raise ConsulError("No servers to join")
+    return found
+
+
+def _networks(cidrs: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(text, strict=False) for text in cidrs)
+
+
+def _within(cidrs: Sequence[str], name: str, check: MergeCheck) -> MergeCheck:
+    """Return a check that also refuses members with other addresses."""
+    networks = _networks(cidrs)
+    if not networks:
+        return check
+
+    def checked(members: Sequence[Member]) -> None:
+        for member in members:
+            if member.name == name:
+                continue
+            if not any(ip_address(member.host) in network for network in networks):
+                raise MergeRefusedError(
+                    f"Rejected node {member.name} ({member.host}): "
+                    "its address is not allowed"
+                )
+        check(members)
+
+    return checked
+
+
 def _lan_options(config: AgentConfig) -> PoolOptions:
     facts = {
         "datacenter": config.datacenter,
@@ -194,11 +256,16 @@ def _lan_options(config: AgentConfig) -> PoolOptions:
         keyring_file=_file(config, "local.keyring"),
         snapshot_file=_file(config, "local.snapshot"),
         rejoin_after_leave=config.rejoin_after_leave,
-        merge=lan_merge_check(
-            datacenter=config.datacenter,
-            segment=config.segment,
-            node_id=config.node_id,
-            node_name=config.node_name,
+        allowed=_networks(config.serf_lan_allowed_cidrs),
+        merge=_within(
+            config.serf_lan_allowed_cidrs,
+            config.node_name,
+            lan_merge_check(
+                datacenter=config.datacenter,
+                segment=config.segment,
+                node_id=config.node_id,
+                node_name=config.node_name,
+            ),
         ),
         disable_coordinates=config.disable_coordinates,
     )
@@ -220,7 +287,12 @@ def _wan_options(config: AgentConfig) -> PoolOptions:
         keyring_file=_file(config, "remote.keyring"),
         snapshot_file=_file(config, "remote.snapshot"),
         rejoin_after_leave=config.rejoin_after_leave,
-        merge=wan_merge_check,
+        allowed=_networks(config.serf_wan_allowed_cidrs),
+        merge=_within(
+            config.serf_wan_allowed_cidrs,
+            wan_name(config.node_name, config.datacenter),
+            wan_merge_check,
+        ),
         disable_coordinates=config.disable_coordinates,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
 import msgspec
@@ -43,7 +44,20 @@ class PoolOptions:
     snapshot_file: Path | None = None
     rejoin_after_leave: bool = False
     merge: MergeCheck | None = None
+    allowed: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks whose packets and streams are taken; none: all."""
     disable_coordinates: bool = False
+
+    def allows(self, host: str) -> bool:
+        """Say whether the pool listens to an IP address."""
+        if not self.allowed:
+            return True
+        try:
+            address = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in self.allowed)
 
     @property
     def pool_name(self) -> str:

@@ -423,7 +423,7 @@ class GossipPool:
             _log.debug("memberlist: send to %s: %s", packet.address, error)
 
     def _receive_packet(self, data: bytes, source: tuple[str, int]) -> None:
-        if self._stopped:
+        if self._stopped or not self.options.allows(source[0]):
             return
         self._serf.receive_packet(data, source, self._loop.time())
         self._carry_out()
@@ -466,7 +466,13 @@ class GossipPool:
     ) -> None:
         """Serve one incoming exchange."""
         task = asyncio.current_task()
-        if self._stopped or task is None or self._incoming >= STREAMS_MAX:
+        peer = writer.get_extra_info("peername") or ("",)
+        if (
+            self._stopped
+            or task is None
+            or self._incoming >= STREAMS_MAX
+            or not self.options.allows(str(peer[0]))
+        ):
             writer.transport.abort()
             return
         self._tasks.add(task)
