@@ -19,20 +19,10 @@ MESSAGE_BYTES = 8192
 AGAIN_S = 5.0
 """Seconds between two attempts to open the socket."""
 
-_NAMED = [
-    "KERN",
-    "USER",
-    "MAIL",
-    "DAEMON",
-    "AUTH",
-    "SYSLOG",
-    "LPR",
-    "NEWS",
-    "UUCP",
-    "CRON",
-    "AUTHPRIV",
-    "FTP",
-]
+_NAMED = (
+    *("KERN", "USER", "MAIL", "DAEMON", "AUTH", "SYSLOG"),
+    *("LPR", "NEWS", "UUCP", "CRON", "AUTHPRIV", "FTP"),
+)
 FACILITIES = {name: number for number, name in enumerate(_NAMED)} | {
     f"LOCAL{number}": 16 + number for number in range(8)
 }

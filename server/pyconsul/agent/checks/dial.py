@@ -134,6 +134,8 @@ async def dial(
             ssl=tls,
             server_hostname=(server_name or host) if tls is not None else None,
         )
+    except UnicodeError:
+        raise ValueError(f"dial tcp: lookup {host}: no such host") from None
     except OSError as error:
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise ValueError(dial_error("tcp", shown, error)) from None
