@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,13 +11,19 @@ from endpoints_pool import FakePool, server
 
 from pyconsul.serf.member import Status
 from pyconsul.state import commands
-from pyconsul.types.coordinates import Coord, Coordinate, origin
+from pyconsul.types.coordinates import (
+    Coord,
+    Coordinate,
+    CoordinateUpdateRequest,
+    origin,
+)
 from pyconsul.types.durations import SECOND
 from pyconsul.types.errors import ConsulError
 from pyconsul.types.messages import (
     ChecksInStateRequest,
     DCSpecificRequest,
     EmptyRequest,
+    NodeSpecificRequest,
     QuerySource,
     RegisterRequest,
     Reply,
@@ -302,5 +309,60 @@ def test_the_servers_of_each_datacenter_that_were_measured() -> None:
                 ],
             ),
         ]
+
+    run(main)
+
+
+# -- coordinates
+
+
+def test_waiting_reads_of_coordinates_see_the_next_batch() -> None:
+    async def main() -> None:
+        cluster = await filled({"a": 1.0, "b": -1.0})
+        minute = 60 * SECOND
+        read = await cluster.ask("Coordinate.ListNodes", DCSpecificRequest())
+        everywhere = waits(
+            cluster.call(
+                "Coordinate.ListNodes",
+                DCSpecificRequest(min_query_index=read.index, max_query_time=minute),
+            )
+        )
+        one = waits(
+            cluster.call(
+                "Coordinate.Node",
+                NodeSpecificRequest(
+                    node="b", min_query_index=read.index, max_query_time=minute
+                ),
+            )
+        )
+        for x in (4.0, 5.0):
+            update = CoordinateUpdateRequest(node="b", coord=at("b", x).coord)
+            assert (await cluster.ask("Coordinate.Update", update)).value is True
+        await asyncio.sleep(4.9)
+        assert not everywhere.done()
+        assert not one.done()
+        await asyncio.sleep(0.2)
+        assert (await one).value == [at("b", 5.0)]
+        assert (await everywhere).value == [at("a", 1.0), at("b", 5.0)]
+        assert (await one).index == cluster.log.index
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("coord", "text"),
+    [
+        (None, "Must provide Coord"),
+        (Coord(vec=[0.0]), "incompatible coordinate"),
+        (Coord(vec=[0.0] * 7 + [float("nan")]), "invalid coordinate"),
+        (Coord(vec=[0.0] * 8, height=float("inf")), "invalid coordinate"),
+    ],
+)
+def test_coordinates_that_are_none(coord: Coord | None, text: str) -> None:
+    async def main() -> None:
+        cluster = await filled({"a": -1.0})
+        update = CoordinateUpdateRequest(node="a", coord=coord)
+        with pytest.raises(ConsulError, match=text):
+            await cluster.ask("Coordinate.Update", update)
 
     run(main)
