@@ -40,8 +40,9 @@ class Outcome(msgspec.Struct, frozen=True):
         if self.code is None:
             return self.reason
         if self.code < 0:
-            names = {member.value: member.name for member in signal.Signals}
-            return f"signal: {names.get(-self.code, str(-self.code))}"
+            # Go has the same words, but for the case.
+            words = (signal.strsignal(-self.code) or str(-self.code)).lower()
+            return f"signal: {words}"
         return f"exit status {self.code}"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
 from anyio.abc import ByteStream
@@ -257,17 +257,27 @@ class HttpTransport:
 
 def _reason(error: Exception, options: Options) -> str:
     """Return Go's words for why a request failed, as ``oneshot`` has them."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None or not cause.errno or cause.errno < 0:
+    cause = _system_error(error)
+    if cause is None:
         return str(error) or type(error).__name__
-    text = os.strerror(cause.errno).lower()
+    text = os.strerror(cause).lower()
     if type(error).__name__ != "ConnectError":
         return text
     if options.socket_path:
         return f"dial unix {options.socket_path}: connect: {text}"
     return f"dial tcp {options.authority}: connect: {text}"
+
+
+def _system_error(error: BaseException | None) -> int | None:
+    """Return the number of the operating system's error behind another."""
+    while error is not None:
+        if isinstance(error, BaseExceptionGroup):
+            # One failure an address tried; the first says enough.
+            error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+        if isinstance(error, OSError) and error.errno and error.errno > 0:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _lanes_by_files() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .agent_client import AgentClient
 from .command import Command
 from .errors import CommandError, WrongUsageError
-from .membership import compiled
 from .output import line
 
 TYPE_CHECKING = False
@@ -30,7 +29,7 @@ def _event(flags: FlagSet) -> int:
     for what in ("node", "service", "tag"):
         if flags.text(what):
             query[what] = flags.text(what)
-            compiled(query[what], f"{what} filter")
+            _check_pattern(query[what], what)
     if "tag" in query and "service" not in query:
         raise CommandError("Cannot provide tag filter without service filter.")
     client = AgentClient(flags)
@@ -41,6 +40,17 @@ def _event(flags: FlagSet) -> int:
     answer = client.put(path, query, payload, failing="Error firing event")
     line(f"Event ID: {(answer.record() or {}).get('ID', '')}")
     return 0
+
+
+def _check_pattern(pattern: str, what: str) -> None:
+    """Refuse an expression that the agents would not understand."""
+    from pyconsul.filter import RegexError, compile_regex
+
+    try:
+        compile_regex(pattern)
+    except RegexError as error:
+        text = f"Failed to compile {what} filter regexp: {error}"
+        raise CommandError(text) from None
 
 
 EVENT = Command(

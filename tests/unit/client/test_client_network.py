@@ -303,7 +303,7 @@ def test_a_signal_during_the_start_is_not_lost():
             runner.send_signal(signal.SIGTERM)
             with anyio.fail_after(20):
                 await runner.wait_idle()
-        assert str(ends[0]) == "signal: SIGTERM"
+        assert str(ends[0]) == "signal: terminated"
 
     anyio.run(main)
 
@@ -374,3 +374,23 @@ def test_runner_ends_groups_and_survives_failures(tmp_path):
         anyio.run(main)
     finally:
         os.chdir(old)
+
+
+def test_what_the_system_refused_is_said_in_gos_words(tmp_path):
+    async def main():
+        async with Client("127.0.0.1:1", environ={}) as client:
+            with pytest.raises(TransportError) as refused:
+                await client.kv.put("a", b"")
+        assert str(refused.value) == (
+            'Put "http://127.0.0.1:1/v1/kv/a": '
+            "dial tcp 127.0.0.1:1: connect: connection refused"
+        )
+        async with Client(f"unix://{tmp_path}/no", environ={}) as client:
+            with pytest.raises(TransportError) as missing:
+                await client.kv.get("a")
+        assert str(missing.value) == (
+            'Get "http://localhost/v1/kv/a": '
+            f"dial unix {tmp_path}/no: connect: no such file or directory"
+        )
+
+    anyio.run(main)

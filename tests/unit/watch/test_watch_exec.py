@@ -41,7 +41,7 @@ def compiled(pattern):
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"error parsing regexp: {error}") from None
 
 
 def run(capfd, *words):

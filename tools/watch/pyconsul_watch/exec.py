@@ -62,7 +62,8 @@ NODE_FAILED = 2
 def exec_main(argv: list[str], compile_pattern: Compile) -> int:
     """Run the command with the words after ``exec``; return the exit status.
 
-    ``compile_pattern`` compiles the flags' expressions; raises ValueError.
+    ``compile_pattern`` compiles the flags' expressions; raises ValueError with
+    Go's text.
     """
     flags = _flags()
     try:
@@ -82,8 +83,7 @@ def exec_main(argv: list[str], compile_pattern: Compile) -> int:
         try:
             patterns[name] = compile_pattern(flags.text(name))
         except ValueError as error:
-            reason = f"error parsing regexp: {error}"
-            return _fail(f"Failed to compile {name} filter regexp: {reason}")
+            return _fail(f"Failed to compile {name} filter regexp: {error}")
     if "tag" in patterns and "service" not in patterns:
         return _fail("Cannot provide tag filter without service filter.")
     try:
