@@ -39,8 +39,8 @@ PATTERN_CHARS_MAX = 4096
 """Longer patterns are refused; nobody filters by a novel."""
 PROGRAM_STEPS_MAX = 4000
 """Bounds the work per character; ``x{1000}`` alone takes 1000 steps."""
-WORK_MAX = 500_000
-"""Steps times characters that ``groups`` may have; about a second at most."""
+WORK_MAX = 100_000
+"""Steps times characters that ``groups`` may have; a third of a second at most."""
 _TRANSITIONS_MAX = 5000
 
 _CHAR, _SPLIT, _ASSERT, _SAVE, _MATCH = range(5)
