@@ -44,6 +44,7 @@ class Checks:
         self.votes: dict[tuple[str, int], str] = {}
         self.committed: dict[int, int] = {}
         self.newest = 0
+        self._commit_terms: dict[int, int] = {}
         self.installs = 0
         self._entries: dict[tuple[int, int], tuple[int, int]] = {}
         self._commands: dict[int, int] = {}
@@ -111,12 +112,13 @@ class Checks:
         core = server.driver.core
         assert core is not None
         log = core.log
-        if log.last_index < self.newest:
-            self.fail(f"new leader {server.id} has not the entry {self.newest}")
         for index in range(max(1, self.newest - COMPARED), self.newest + 1):
-            term = self.committed.get(index)
-            here = log.term(index) if index >= log.first_index else term
-            if term is not None and here != term:
+            # Late votes may make a leader of a term that others have left.
+            if self._commit_terms.get(index, core.term) >= core.term:
+                continue
+            if index > log.last_index:
+                self.fail(f"new leader {server.id} has not the entry {index}")
+            elif index >= log.first_index and log.term(index) != self.committed[index]:
                 self.fail(f"new leader {server.id} lost the entry {index}")
 
     def _commit(self, server: SimServer, index: int, term: int) -> None:
@@ -125,11 +127,12 @@ class Checks:
             if known != term:
                 self.fail(f"committed entry {index} changed: {known}, {term}")
             return
-        self.committed[index] = term
-        self.newest = max(self.newest, index)
         assert server.driver is not None
         core = server.driver.core
         assert core is not None
+        self.committed[index] = term
+        self._commit_terms[index] = core.term
+        self.newest = max(self.newest, index)
         if core.leadership is None:
             return
         # The newest membership may have come in the same turn, but after it.

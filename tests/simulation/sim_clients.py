@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 TIMEOUT_S = 3.0
 POLL_S = 0.2
 KEY_S = 1.5
+WAIT_NS = 400_000_000
+MODES = ("", "", "", "consistent", "consistent", "blocking", "stale")
+"""How keys are read; a blocking read, too, ends with what is there then."""
 TTL_S = 0.6
 NODE = "app"
 
@@ -181,7 +184,7 @@ class Client:
 
 
 class KvClient(Client):
-    """Sets, cas and gets; default and consistent reads must be linearizable.
+    """Sets, cas and gets; all reads but stale ones must be linearizable.
 
     Stale reads may be old, but show only what somebody wrote.
     """
@@ -191,12 +194,13 @@ class KvClient(Client):
     ) -> None:
         super().__init__(cluster, name, pause_s)
         self._written = written
+        self._seen = 0
 
     def work(self) -> None:
         key = f"k{int(self.now / KEY_S)}-{self._rng.randrange(2)}"
         chance = self._rng.random()
         if chance < 0.45:
-            self._get(key, self._rng.choice(("", "", "consistent", "stale")))
+            self._get(key, self._rng.choice(MODES))
         elif chance < 0.8:
             self._write(Op(key, "set", self._value(), self.now, client=self.name), 0)
         else:
@@ -212,12 +216,16 @@ class KvClient(Client):
             key=key,
             require_consistent=mode == "consistent",
             allow_stale=mode == "stale",
+            min_query_index=self._seen if mode == "blocking" else 0,
+            max_query_time=WAIT_NS if mode == "blocking" else 0,
         )
         op = Op(key, "get", None, self.now, client=self.name + mode)
 
         def then(outcome: Outcome) -> None:
             if mode != "stale":
                 self.record(op, outcome, _value)
+                if isinstance(outcome, Reply):
+                    self._seen = outcome.index
             elif isinstance(outcome, Reply):
                 seen = _value(outcome)
                 if seen is not None and seen not in self._written:

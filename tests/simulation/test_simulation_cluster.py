@@ -40,13 +40,13 @@ BOUND = 30
 """A broken rule must be seen by one of this many seeds."""
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", [path.stem for path in FILES])
 def test_scenarios(name: str, seed: int) -> None:
     run_cluster(name, seed)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(32))
 def test_anything_may_happen(seed: int) -> None:
     run_cluster("chaos", seed)
 
