@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import pytest
 from cryptography import x509
@@ -356,11 +357,10 @@ class _Udp(asyncio.DatagramProtocol):
         self.answers = answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if self.answers:
-            assert isinstance(self.transport, asyncio.DatagramTransport)
             self.transport.sendto(b"here", addr)
 
 
@@ -372,7 +372,8 @@ def test_udp_passes_on_an_answer_and_on_silence(answers: bool) -> None:
             lambda: _Udp(answers), ("127.0.0.1", 0)
         )
         address = f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
-        found = await once(UdpProbe(address, 20.0 if answers else 0.05))
+        async with asyncio.timeout(10):
+            found = await once(UdpProbe(address, 20.0 if answers else 0.05))
         transport.close()
         assert found == ("passing", f"UDP connect {address}: Success")
         if not answers:
