@@ -368,40 +368,56 @@ def then(value: T | asyncio.Future[T], function: Callable[[T], Answer]) -> Answe
     """
     if not isinstance(value, asyncio.Future):
         return function(value)
-    source = cast("asyncio.Future[T]", value)
-    below: asyncio.Future[Any] = source
-    result: asyncio.Future[Response] = source.get_loop().create_future()
+    return _Chain(cast("asyncio.Future[Any]", value), function)
 
-    def settle(done: asyncio.Future[Any]) -> None:
-        nonlocal below
-        if result.done():
+
+class _Chain(asyncio.Future[Response]):
+    """The outcome of a function of another future's.
+
+    A class rather than closures: one that refers to itself is a cycle, which
+    only the garbage collector would free, and every request would leave it.
+    """
+
+    def __init__(
+        self, source: asyncio.Future[Any], function: Callable[[Any], Answer]
+    ) -> None:
+        super().__init__(loop=source.get_loop())
+        self._below: asyncio.Future[Any] | None = source
+        self._function: Callable[[Any], Answer] | None = function
+        source.add_done_callback(self._settle)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel, and what it waits for."""
+        if not super().cancel(msg):
+            return False
+        below, self._below = self._below, None
+        if below is not None and not below.done():
+            below.cancel()
+        return True
+
+    def _settle(self, done: asyncio.Future[Any]) -> None:
+        self._below = None
+        function, self._function = self._function, None
+        if self.done():
             if not done.cancelled():
                 done.exception()
             return
         if done.cancelled():
-            result.cancel()
+            self.cancel()
             return
         error = done.exception()
         if error is not None:
-            result.set_exception(error)
+            self.set_exception(error)
             return
         answer = done.result()
-        if done is source:
+        if function is not None:
             try:
                 answer = function(answer)
             except Exception as raised:
-                result.set_exception(raised)
+                self.set_exception(raised)
                 return
             if isinstance(answer, asyncio.Future):
-                below = answer
-                below.add_done_callback(settle)
+                self._below = answer
+                answer.add_done_callback(self._settle)
                 return
-        result.set_result(answer)
-
-    def abandon(done: asyncio.Future[Any]) -> None:
-        if done.cancelled() and not below.done():
-            below.cancel()
-
-    result.add_done_callback(abandon)
-    source.add_done_callback(settle)
-    return result
+        self.set_result(answer)
