@@ -59,6 +59,10 @@ SCRIPTS_DISABLED = (
     "Scripts are disabled on this agent from remote calls; to enable, configure "
     "'enable_script_checks' to true"
 )
+LOCAL_SCRIPTS_DISABLED = (
+    "Scripts are disabled on this agent; to enable, configure "
+    "'enable_script_checks' or 'enable_local_script_checks' to true"
+)
 
 log = logging.getLogger("agent")
 T = TypeVar("T")
@@ -139,6 +143,7 @@ class Agent:
             if known and self._file_services.get(service_id) == service:
                 continue
             try:
+                self._allow_local_scripts(service.all_checks)
                 self._register(service, service.token, known, stored=False)
             except ConsulError as error:
                 raise StartError(_service_problem(service, error)) from None
@@ -156,6 +161,7 @@ class Agent:
             if old is not None and self._file_checks.get(check_id) == check:
                 continue
             try:
+                self._allow_local_scripts([check])
                 self._register_check(check, check.token, stored=False)
             except ConsulError as error:
                 text = f"Failed to register check '{check.name}': {error}"
@@ -462,6 +468,12 @@ class Agent:
             return
         if any(check.args for check in checks):
             raise ConsulError(SCRIPTS_DISABLED)
+
+    def _allow_local_scripts(self, checks: Iterable[CheckDefinition]) -> None:
+        if self.config.enable_local_script_checks or self.config.enable_script_checks:
+            return
+        if any(check.args for check in checks):
+            raise ConsulError(LOCAL_SCRIPTS_DISABLED)
 
     # -- AgentApi: maintenance ---------------------------------------------
 
