@@ -14,12 +14,10 @@ from pyconsul.types.errors import ConsulError
 from pyconsul.types.records import NodeService, UserEvent
 
 RING = 256
-MAX_BYTES = 512
-"""Name and payload together, before encoding."""
 
 
 def validate_event(event: UserEvent) -> None:
-    """Raise ``ConsulError`` with the API's text for a refused event."""
+    """Raise ``ConsulError`` with the API's text; the servers judge the size."""
     if event.tag_filter and not event.service_filter:
         raise ConsulError("Cannot provide tag filter without service filter")
     for name, pattern in (
@@ -31,11 +29,6 @@ def validate_event(event: UserEvent) -> None:
             compile_regex(pattern)
         except RegexError as error:
             raise ConsulError(f"Invalid {name} filter: {error}") from None
-    if len(event.name) + len(event.payload) > MAX_BYTES:
-        raise ConsulError(
-            "1 error occurred:\n\t* user event exceeds configured limit of "
-            f"{MAX_BYTES} bytes before encoding\n\n"
-        )
 
 
 def is_for(event: UserEvent, node: str, services: Iterable[NodeService]) -> bool:

@@ -12,7 +12,7 @@ from pyconsul.acl.authorizer import Authorizer
 from pyconsul.endpoints.catalog import keep_rows, may_see
 from pyconsul.filter import CHECK_SERVICE_NODE, NODE_INFO, compile_filter
 from pyconsul.state.watch import Read
-from pyconsul.types.errors import ConsulError, PermissionDeniedError
+from pyconsul.types.errors import ConsulError, PermissionDeniedError, TooLargeError
 from pyconsul.types.messages import DCSpecificRequest, NodeSpecificRequest, Reply
 from pyconsul.types.operations import (
     EventFireRequest,
@@ -74,7 +74,14 @@ def event_fire(server: Server, args: EventFireRequest, who: Authorizer) -> Reply
     """``Internal.EventFire``: ``True`` once the LAN pool has the event."""
     if not who.allows_all:
         raise PermissionDeniedError
-    server.cluster.lan.user_event(EVENT_PREFIX + args.name, args.payload)
+    try:
+        server.cluster.lan.user_event(EVENT_PREFIX + args.name, args.payload)
+    except TooLargeError as error:
+        # A plain failure for who fires it, with Consul's words for one pool of many.
+        raise ConsulError(
+            "1 error occurred:\n\t* error broadcasting event to segment "
+            f'"": {error}\n\n'
+        ) from None
     return Reply(True)
 
 

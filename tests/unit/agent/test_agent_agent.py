@@ -373,7 +373,6 @@ def test_events_reach_those_their_filters_name(event: UserEvent, matches: bool) 
     [
         (replace(EVENT, tag_filter="a"), "Cannot provide tag filter without service"),
         (replace(EVENT, node_filter="["), "Invalid node filter: error parsing regexp"),
-        (replace(EVENT, payload=b"x" * 600), "exceeds configured limit of 512 bytes"),
     ],
 )
 def test_refused_events(event: UserEvent, text: str) -> None:
