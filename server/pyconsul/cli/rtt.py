@@ -42,15 +42,10 @@ def _rtt(flags: FlagSet) -> int:
     if len(names) == 1:
         names = [*names, _own_name(client, wan)]
     found = _servers(client) if wan else _nodes(client)
-    places: list[Segments] = []
-    for name in names:
-        place = found.get(name.lower())
-        if place is None:
-            raise CommandError(f'Could not find a coordinate for node "{name}"')
-        places.append(place)
+    places = [_place(found, name) for name in names]
     from pyconsul.types.coordinates import distance
 
-    seconds = distance(*places)
+    seconds = distance(places[0], places[1])
     if seconds == float("inf"):
         raise CommandError("The nodes have no network segment in common")
     area = "WAN" if wan else "LAN"
@@ -59,6 +54,13 @@ def _rtt(flags: FlagSet) -> int:
         f"(using {area} coordinates)"
     )
     return 0
+
+
+def _place(found: dict[str, Segments], name: str) -> Segments:
+    place = found.get(name.lower())
+    if place is None:
+        raise CommandError(f'Could not find a coordinate for node "{name}"')
+    return place
 
 
 def _own_name(client: AgentClient, wan: bool) -> str:

@@ -91,7 +91,8 @@ class Catalog:
         return Reply(getattr(self, method.replace(".", "_"))(args), 1, [self.cell])
 
     def Health_ServiceNodes(self, args: Any) -> list[Row]:
-        wanted = [t.lower() for t in args.service_tags or []]
+        tags: list[str] = args.service_tags or []
+        wanted = [t.lower() for t in tags]
         return [
             Row(i)
             for i in self.instances
@@ -503,7 +504,8 @@ def test_the_subnet_of_the_question_is_where_a_query_comes_from(
         resolved = asyncio.run(resolver.resolve(query, "10.9.9.9"))
         assert resolved is not None
         wire = codec.pack(query, resolved.answer, Packing(), Random(1), tcp=False)
-        (echoed,) = dns.message.from_wire(wire).options
+        reply: Any = dns.message.from_wire(wire)
+        (echoed,) = reply.options
         assert isinstance(echoed, dns.edns.ECSOption)
         assert (echoed.address, echoed.srclen, echoed.scopelen) == (
             "1.2.3.0",
