@@ -1,8 +1,9 @@
 """gRPC and HTTP/2 ping checks, on as much of HTTP/2 as they need (RFC 9113).
 
 Requests are sent with literal header fields and no compression context.
-Answers are judged by their DATA frame (a ``HealthCheckResponse``); an answer
-without one is a failure, whatever its compressed headers say.
+Answers are judged by their DATA frame (a ``HealthCheckResponse``). What a
+failed call says of itself is in its compressed trailers; it is shown where the
+optional package ``hpack`` is installed (the extra ``grpc``).
 """
 
 from __future__ import annotations
@@ -10,19 +11,34 @@ from __future__ import annotations
 import asyncio
 import ssl
 import struct
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Any
+from urllib.parse import unquote
 
 from pyconsul.agent.checks.dial import dial_error, split_address
 from pyconsul.agent.checks.runner import Probe
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
+CONTINUATION = 9
 ACK = END_STREAM = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
+PRIORITY = 0x20
 MAX_FRAME = 16384
 MAX_FRAMES = 64
 """Frames read of one answer before it counts as a failure."""
 PING_BYTES = b"pyconsul"
+MAX_TEXT = 1024
+"""Letters shown of what a server says."""
+CODES = (
+    *("OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded"),
+    *("NotFound", "AlreadyExists", "PermissionDenied", "ResourceExhausted"),
+    *("FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal"),
+    *("Unavailable", "DataLoss", "Unauthenticated"),
+)
+"""gRPC's status codes, as Go names them."""
 SERVING = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 
@@ -51,15 +67,47 @@ def header_field(name: str, value: str) -> bytes:
 
 def health_request(service: str) -> bytes:
     """Return a gRPC message: ``HealthCheckRequest{service}``."""
-    name = service.encode()[:127]
-    body = b"\x0a" + bytes((len(name),)) + name if name else b""
+    name = service.encode()
+    body = b""
+    if name:
+        size, length = b"", len(name)
+        while length >= 128:
+            size += bytes((length % 128 + 128,))
+            length //= 128
+        body = b"\x0a" + size + bytes((length,)) + name
     return b"\x00" + struct.pack(">I", len(body)) + body
 
 
 def health_status(message: bytes) -> int:
     """Return the status of a ``HealthCheckResponse``; 0 when not said."""
+    if message[:1] == b"\x01":
+        raise ValueError(rpc_error(12, "the answer is compressed"))
     body = message[5:]
     return body[1] if len(body) >= 2 and body[0] == 0x08 else 0
+
+
+def rpc_error(code: int, text: str) -> str:
+    """Return Go's wording of a failed call."""
+    name = CODES[code] if 0 <= code < len(CODES) else f"Code({code})"
+    return f"rpc error: code = {name} desc = {text[:MAX_TEXT]}"
+
+
+def fields_of(blocks: Iterable[bytes]) -> dict[str, str]:
+    """Return the header fields of one answer; none without ``hpack``."""
+    try:
+        module: Any = import_module("hpack")
+    except ImportError:
+        return {}
+    decoder = module.Decoder(max_header_list_size=MAX_FRAME)
+    decode: Callable[[bytes], list[tuple[str, str]]] = decoder.decode
+    found: dict[str, str] = {}
+    try:
+        for block in blocks:
+            for name, value in decode(block):
+                found[str(name)] = str(value)
+    except (module.HPACKError, UnicodeError):
+        return {}
+    return found
 
 
 class _Connection:
@@ -132,10 +180,14 @@ class PingProbe(_Http2Probe):
                 if kind == GOAWAY:
                     break
         except (OSError, EOFError, ValueError) as error:
-            return "critical", f"HTTP2 ping failed: {error}"
+            return "critical", f"HTTP2 ping failed: {error or 'connection lost'}"
         finally:
             connection.writer.close()
         return "critical", "HTTP2 ping failed: no answer"
+
+    def timeout_text(self) -> tuple[str, str]:
+        """Return the result of a probe that took too long."""
+        return "critical", "HTTP2 ping failed: context deadline exceeded"
 
 
 class GrpcProbe(_Http2Probe):
@@ -146,16 +198,23 @@ class GrpcProbe(_Http2Probe):
         address, _, service = self.address.partition("/")
         try:
             connection = await self.connect(address)
-            try:
-                status = await self._check(connection, address, service)
-            finally:
-                connection.writer.close()
-        except (OSError, EOFError, ValueError) as error:
-            return "critical", f"gRPC check {self.address}: {error}"
+        except ValueError as error:
+            text = f'connection error: desc = "transport: Error while dialing: {error}"'
+            return "critical", rpc_error(14, text)
+        try:
+            status = await self._check(connection, address, service)
+        except (OSError, EOFError) as error:
+            return "critical", rpc_error(14, f"transport is closing: {error}")
+        finally:
+            connection.writer.close()
         if status == 1:
             return "passing", f"gRPC check {self.address}: success"
         shown = SERVING.get(status, str(status))
         return "critical", f"gRPC {self.address} serving status: {shown}"
+
+    def timeout_text(self) -> tuple[str, str]:
+        """Return the result of a probe that took too long."""
+        return "critical", rpc_error(4, "context deadline exceeded")
 
     async def _check(self, connection: _Connection, host: str, service: str) -> int:
         fields = (
@@ -172,16 +231,40 @@ class GrpcProbe(_Http2Probe):
             + frame(DATA, END_STREAM, 1, health_request(service))
         )
         message = b""
+        blocks: list[bytes] = []
+        ending = False
         for _ in range(MAX_FRAMES):
             kind, flags, stream, payload = await connection.next()
-            if stream == 1 and kind == DATA:
-                if flags & PADDED and payload:
-                    payload = payload[1 : len(payload) - payload[0]]
-                message += payload
-            if kind in (RST_STREAM, GOAWAY):
-                raise ValueError("the server ended the call")
-            if stream == 1 and flags & END_STREAM and kind in (DATA, HEADERS):
+            if kind == GOAWAY or (kind == RST_STREAM and stream == 1):
+                raise ValueError(rpc_error(14, "the server ended the call"))
+            if stream != 1:
+                continue
+            if kind == DATA:
+                message = (message + _unpadded(flags, payload))[:MAX_FRAME]
+            elif kind == HEADERS:
+                payload = _unpadded(flags, payload)
+                blocks.append(payload[5:] if flags & PRIORITY else payload)
+            elif kind == CONTINUATION and blocks:
+                blocks[-1] += payload
+            if kind in (DATA, HEADERS) and flags & END_STREAM:
+                ending = True
+            if ending and (kind == DATA or flags & END_HEADERS):
                 break
-        if not message:
-            raise ValueError("the call failed: no health status in the answer")
-        return health_status(message)
+        if message:
+            return health_status(message)
+        fields = fields_of(blocks)
+        code = fields.get("grpc-status", "")
+        if code.isdigit():
+            text = unquote(fields.get("grpc-message", ""))
+            raise ValueError(rpc_error(int(code[:4]), text))
+        status = fields.get(":status", "")
+        if status.isdigit() and status != "200":
+            text = f"unexpected HTTP status code received from server: {status}"
+            raise ValueError(rpc_error(2, text))
+        raise ValueError(rpc_error(2, "no health status in the answer"))
+
+
+def _unpadded(flags: int, payload: bytes) -> bytes:
+    if flags & PADDED and payload:
+        return payload[1 : len(payload) - payload[0]]
+    return payload
