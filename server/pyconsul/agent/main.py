@@ -12,6 +12,7 @@ from pyconsul import CONSUL_VERSION
 from pyconsul.agent.host import host_facts, private_ipv4
 from pyconsul.config.addresses import HostFacts
 from pyconsul.config.builder import build
+from pyconsul.config.flag_help import help_text
 from pyconsul.config.flags import (
     AGENT_FLAGS,
     VALIDATE_FLAGS,
@@ -165,20 +166,10 @@ def _parse(
     try:
         return parse_flags(argv, table)
     except HelpRequested:
-        print(usage(command, table))
+        print(help_text(command, table), end="")
         return 0
     except FlagError as error:
-        return _refuse(f"{error}\n{usage(command, table)}")
-
-
-def usage(command: str, table: Mapping[str, Flag]) -> str:
-    """Return the help of a command."""
-    operands = " FILE_OR_DIRECTORY..." if command == "validate" else ""
-    lines = [f"Usage: consul {command} [options]{operands}", ""]
-    for name, flag in sorted(table.items()):
-        value = "" if flag.kind in ("bool", "option-bool") else "=<value>"
-        lines.append(f"  -{name}{value}")
-    return "\n".join(lines)
+        return _refuse(f"{error}\n{help_text(command, table)}")
 
 
 def _refuse(text: str) -> int:
