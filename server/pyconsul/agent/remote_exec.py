@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from pyconsul.agent.antientropy import answer
-from pyconsul.types.errors import ConsulError
+from pyconsul.types.errors import ConsulError, PermissionDeniedError
 from pyconsul.types.messages import Caller, KeyRequest, KVSRequest
 from pyconsul.types.records import DirEntry, UserEvent
 
@@ -34,6 +34,9 @@ QUIET_S = 0.5
 MIN_WAIT_S = 0.1
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL for a job that nobody waits for."""
+WRITES = 5
+RETRY_S = 1.0
+"""How often a write is tried, and seconds between: leaders change."""
 MAX_JOBS = 64
 """Jobs at a time; more are refused, and the sender sees no ack of this node."""
 NOT_STARTED = 255
@@ -111,7 +114,7 @@ class RemoteExec:
         below = f"{summons.prefix}/{summons.session}"
         try:
             job = await self._read(f"{below}/job")
-            if job is None:
+            if job is None or await self._began(f"{below}/{self._node}/ack"):
                 return
             answers = _Answers(
                 self._caller, f"{below}/{self._node}/", summons.session, self._token()
@@ -132,17 +135,30 @@ class RemoteExec:
         The server nearest may not have it yet: then the leader is asked.
         """
         for stale in (True, False):
-            request = KeyRequest(
-                key=key,
-                token=self._token(),
-                allow_stale=stale,
-                require_consistent=not stale,
-            )
-            row = (await answer(self._caller, "KVS.Get", request)).value
+            row = await self._get(key, stale=stale)
             if row is not None:
                 return msgspec.json.decode(row.record.value, type=Job)
         log.debug("remote exec job is gone: key=%s", key)
         return None
+
+    async def _began(self, ack: str) -> bool:
+        """Say whether this node took the job before.
+
+        Who joins a pool hears its last events once more.
+        """
+        if await self._get(ack, stale=False) is None:
+            return False
+        log.info("remote exec job was begun before, ignoring: key=%s", ack)
+        return True
+
+    async def _get(self, key: str, *, stale: bool) -> Any:
+        request = KeyRequest(
+            key=key,
+            token=self._token(),
+            allow_stale=stale,
+            require_consistent=not stale,
+        )
+        return (await answer(self._caller, "KVS.Get", request)).value
 
 
 class _Answers:
@@ -160,12 +176,19 @@ class _Answers:
         key = self._below + name
         entry = DirEntry(key=key, value=value, session=self._session)
         request = KVSRequest(op="lock", dir_ent=entry, token=self._token)
-        try:
-            written = (await answer(self._caller, "KVS.Apply", request)).value
-        except ConsulError as error:
-            raise _UnwantedError(f"failed to write {key}: {error}") from error
-        if not written:
-            raise _UnwantedError(f"failed to acquire {key}")
+        # Acquiring again what the session has already does no harm.
+        for left in reversed(range(WRITES)):
+            try:
+                written = (await answer(self._caller, "KVS.Apply", request)).value
+            except ConsulError as error:
+                gone = "invalid session" in str(error)
+                if gone or not left or isinstance(error, PermissionDeniedError):
+                    raise _UnwantedError(f"failed to write {key}: {error}") from error
+                await asyncio.sleep(RETRY_S)
+                continue
+            if not written:
+                raise _UnwantedError(f"failed to acquire {key}")
+            return
 
     async def output(self, data: bytes) -> None:
         """Write the next chunk; an empty one is a sign of life."""

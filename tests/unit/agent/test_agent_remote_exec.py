@@ -14,7 +14,7 @@ import pytest
 
 from pyconsul.agent import remote_exec
 from pyconsul.agent.remote_exec import MAX_JOBS, RemoteExec
-from pyconsul.types.errors import ConsulError, NoLeaderError
+from pyconsul.types.errors import ConsulError, NoLeaderError, PermissionDeniedError
 from pyconsul.types.messages import Reply, Row
 from pyconsul.types.records import DirEntry, UserEvent
 
@@ -30,18 +30,21 @@ class Store:
         self.keys: dict[str, bytes] = {}
         self.tokens: set[str] = set()
         self.allow: Callable[[str], bool] = lambda key: True
-        self.error: ConsulError | None = None
+        self.errors: list[ConsulError] = []
 
     def call(self, method: str, args: Any) -> Reply:
         self.tokens.add(args.token)
         if method == "KVS.Get":
+            if args.key == "_rexec/s/n1/ack":
+                assert args.require_consistent
+                return Reply(Row(DirEntry()) if "ack" in self.keys else None)
             assert args.key == "_rexec/s/job"
             if self.job is None or (self.late and args.allow_stale):
                 return Reply(None)
             return Reply(Row(DirEntry(key=args.key, value=self.job)))
         assert (method, args.op, args.dir_ent.session) == ("KVS.Apply", "lock", "s")
-        if self.error is not None:
-            raise self.error
+        if self.errors:
+            raise self.errors.pop()
         name = args.dir_ent.key.removeprefix("_rexec/s/n1/")
         if not self.allow(name):
             return Reply(False)
@@ -133,15 +136,42 @@ def test_the_leader_is_asked_for_what_is_not_here_yet() -> None:
     assert answers(Store(None)) == {}
 
 
-def test_without_an_ack_nothing_is_run(tmp_path: Path) -> None:
-    job = {"Command": f"touch {tmp_path}/ran"}
-    store = Store(job)
+def test_an_event_heard_again_is_not_obeyed_again() -> None:
+    store = Store({"Command": "echo a"})
+    store.keys["ack"] = b""
+    assert answers(store) == {"ack": b""}
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_exec, "RETRY_S", 0.0)
+
+
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [NoLeaderError() for _ in range(remote_exec.WRITES)],
+        [PermissionDeniedError()],
+        [ConsulError('invalid session "s"')],
+    ],
+)
+def test_without_an_ack_nothing_is_run(
+    tmp_path: Path, errors: list[ConsulError]
+) -> None:
+    store = Store({"Command": f"touch {tmp_path}/ran"})
+    store.errors = errors
+    assert answers(store) == {}
     store.allow = lambda name: False
     assert answers(store) == {}
-    store = Store(job)
-    store.error = NoLeaderError()
-    assert answers(store) == {}
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_a_change_of_leaders_is_waited_out() -> None:
+    store = Store({"Command": "echo a"})
+    store.errors = [NoLeaderError(), NoLeaderError()]
+    assert answers(store) == {"ack": b"", "out/00000": b"a\n", "exit": b"0"}
 
 
 def test_a_session_that_is_gone_ends_the_command(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ Usage: pyconsul exec [options] [-|command...]
   disable_remote_exec = false."""
 
 NODE_FAILED = 2
+SILENCE_S = 20.0
+"""Seconds the agent may take to say what keys there are: an election, at most."""
 
 
 def exec_main(argv: list[str], compile_pattern: Compile) -> int:
@@ -219,6 +221,10 @@ class _Command:
             try:
                 one = news.get(timeout=patience)
             except queue.Empty:
+                # Silence of the agent says nothing about the nodes.
+                silent = time.monotonic() - session.heard_at
+                if 1.5 * patience + 0.5 < silent < SILENCE_S:
+                    continue
                 break
             if isinstance(one, ClientError):
                 raise one

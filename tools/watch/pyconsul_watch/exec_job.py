@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from base64 import b64encode
 from urllib.parse import quote, urlencode
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 EVENT = "_rexec"
 TTL = "15s"
 RENEW_S = 5.0
+RETRY_S = 0.5
+FAILURES = 20
+"""Answers in a row that may fail, as they do while a leader is elected."""
 MAX_SCRIPT = 256 * 1024
 """Bytes of a script; a key has 512 KiB, and base64 and JSON take their part."""
 
@@ -151,6 +155,8 @@ class Session:
         self._prefix = prefix
         self._gone = threading.Event()
         self.id = ""
+        self.heard_at = time.monotonic()
+        """When the agent last answered what keys there are."""
 
     @property
     def below(self) -> str:
@@ -185,25 +191,42 @@ class Session:
     ) -> None:
         """Report every new key once, until the session is cleaned up."""
         seen = {f"{self.below}job"}
-        index = 0
-        path = f"/v1/kv/{self.below}"
+        index = failures = 0
+        while not self._gone.is_set():
+            try:
+                index = self._look(index, seen, wait, news)
+                failures = 0
+            except (ClientError, ValueError) as error:
+                failures += 1
+                passing = isinstance(error, ClientError) and error.retryable
+                if passing and failures < FAILURES:
+                    index = 0
+                    self._gone.wait(RETRY_S)
+                    continue
+                if not self._gone.is_set():
+                    news.put(ClientError(f"Failed to read results: {error}"))
+                return
+
+    def _look(
+        self,
+        index: int,
+        seen: set[str],
+        wait: float,
+        news: queue.SimpleQueue[Answer | ClientError],
+    ) -> int:
+        """Report what is new since ``index``; return the index to go on from."""
         params = {"keys": "", "wait": f"{max(wait, 0.1):.3f}s"}
-        try:
-            while not self._gone.is_set():
-                asked = params | ({"index": str(index)} if index else {})
-                found = self._agent.raw("GET", path, asked, missing=True)
-                assert found is not None
-                keys: list[str] = json.loads(found[0]) or []
-                # An index that went back is of another history: begin again.
-                index = found[1] if found[1] >= index else 0
-                for key in by_node([key for key in keys if key not in seen]):
-                    seen.add(key)
-                    self._report(key, news)
-        except ClientError as error:
-            if not self._gone.is_set():
-                news.put(ClientError(f"Failed to read results: {error}"))
-        except ValueError as error:
-            news.put(ClientError(f"Failed to read results: {error}"))
+        if index:
+            params["index"] = str(index)
+        found = self._agent.raw("GET", f"/v1/kv/{self.below}", params, missing=True)
+        assert found is not None
+        self.heard_at = time.monotonic()
+        keys: list[str] = json.loads(found[0]) or []
+        for key in by_node([key for key in keys if key not in seen]):
+            self._report(key, news)
+            seen.add(key)
+        # An index that went back is of another history: begin again.
+        return found[1] if found[1] >= index else 0
 
     def _report(self, key: str, news: queue.SimpleQueue[Answer | ClientError]) -> None:
         node, _, kind = key.removeprefix(self.below).partition("/")
