@@ -24,6 +24,8 @@ log = logging.getLogger("agent")
 OUTPUT_MAX = 4096
 """Bytes of a handler's output, or of the answer to it, that are kept."""
 CHUNK = 16384
+END_S = 1.0
+"""Seconds a killed program may take to be gone; afterwards nobody waits."""
 GRACE_S = 0.5
 """Seconds others may hold a program's output open after its end."""
 
@@ -79,6 +81,7 @@ class ProgramHandler:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             await asyncio.gather(reading, feeding, return_exceptions=True)
+            await asyncio.wait([asyncio.ensure_future(process.wait())], timeout=END_S)
         log.debug("watch handler output: watch_handler=%s output=%s", self, kept.text())
         if code != 0:
             word = f"signal: {-code}" if code < 0 else f"exit status {code}"
