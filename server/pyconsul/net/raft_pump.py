@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
@@ -44,6 +45,8 @@ MAX_SYNCS_QUEUED = 2
 """Batches given to the store at once: one being synced, one ready to go."""
 INSTALL_TICK_S = 0.02
 """How often time passes for the core while a snapshot is being installed."""
+FLUSHED_MAX = 1024
+"""Batches under way whose time is taken; of more the oldest are forgotten."""
 MAX_CALLERS = 64
 """Addresses remembered of servers that sent messages."""
 
@@ -93,6 +96,10 @@ class RaftPump:
         self._failed: ConsulError | None = None
         self._batch: list[bytes] = []
         self._batch_futures: list[asyncio.Future[object]] = []
+        self.on_commit: Callable[[float], None] | None = None
+        """Told how many milliseconds a batch of commands took, from being
+        proposed here until its first entry was applied."""
+        self._flushed: deque[tuple[int, float]] = deque(maxlen=FLUSHED_MAX)
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._lead: Leadership | None = None
         self._reads: dict[int, asyncio.Future[None]] = {}
@@ -176,6 +183,8 @@ class RaftPump:
                 settle(future, NoLeaderError())
             return
         self._waiting.update(enumerate(futures, first))
+        if self.on_commit is not None:
+            self._flushed.append((first, time.perf_counter()))
 
     def _pump(self) -> None:
         """Move everything that can move, for one slice of time."""
@@ -285,6 +294,11 @@ class RaftPump:
         self._snapshots.applied_bytes += size
         self._apply_at = at
         core.applied_to(entries[at - 1].index)
+        flushed, last = self._flushed, entries[at - 1].index
+        while flushed and flushed[0][0] <= last:
+            _, began = flushed.popleft()
+            if self.on_commit is not None:
+                self.on_commit((time.perf_counter() - began) * 1000)
         if at == stop:
             self._applying = []
         self._release_reads()
@@ -365,6 +379,7 @@ class RaftPump:
         ]
         proposed = list(self._waiting.values())
         self._waiting.clear()
+        self._flushed.clear()
         self._batch.clear()
         self._batch_futures.clear()
         self._reads.clear()
