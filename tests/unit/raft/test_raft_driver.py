@@ -250,8 +250,15 @@ def test_user_restore_replaces_state_and_survives(tmp_path: Path) -> None:
         fsm = Rows()
         driver = await lone(DiskStore(tmp_path), fsm)
         await driver.propose(b"old")
+        told: list[dict[str, int]] = []
+        driver.on_restored.append(lambda: told.append(dict(fsm.rows)))
         await driver.user_restore([b'{"new":', b"7}"], 5000)
         assert fsm.rows == {"new": 7}
+        assert told == [{"new": 7}]
+        meta, view = driver.view()
+        assert b"".join(view.chunks()) == b'{"new":7}'
+        assert meta.index > 5000
+        assert meta.term == driver.term
         after = await driver.propose(b"after")
         assert isinstance(after, int)
         assert after > 5001

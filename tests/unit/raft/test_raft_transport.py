@@ -324,11 +324,15 @@ def test_an_archive_restored_on_the_leader_reaches_all(tmp_path: Path) -> None:
         new = {f"{i:05d}" + "x" * 400: i for i in range(8000)}
         data = msgspec.json.encode(new)
         assert len(data) > 3 << 20, "several pieces"
+        told: list[str] = []
+        for name, machine in machines.items():
+            machine.driver.on_restored.append(lambda n=name: told.append(n))
         await first.user_restore([data], 5000)
         assert await first.propose(b"after") is not None
         for machine in machines.values():
             await until(lambda m=machine: len(m.fsm.rows) == 8001)
             assert machine.driver.last_log_index > 5000
+        assert sorted(told) == sorted(machines)
         await stop(machines)
         again = machines["b"]
         await again.start()
