@@ -41,6 +41,14 @@ def test_everybody_is_in_the_pool_and_in_the_catalog(cluster: Cluster) -> None:
     assert {s["Node"] for s in servers} == {s.name for s in cluster.servers}
 
 
+def test_servers_flood_the_wan_pool(cluster: Cluster) -> None:
+    wanted = {f"{server.name}.dc1" for server in cluster.servers}
+    for server in cluster.servers:
+        server.eventually(
+            "/v1/agent/members?wan=1", lambda found: names(found) == wanted, 30
+        )
+
+
 def test_all_agree_who_leads(cluster: Cluster) -> None:
     leader = cluster.leader()
     for node in cluster.nodes:

@@ -122,6 +122,8 @@ class Lifecycle:
             asyncio.ensure_future(self._join()),
             asyncio.ensure_future(self._stop.wait()),
         ]
+        if self._pools.wan is not None:
+            work.append(asyncio.ensure_future(self._pools.flood()))
         if self._config.auto_reload_config:
             changes = ConfigChanges(self._config.config_sources)
             work.append(asyncio.ensure_future(changes.run(self._reload_and_say)))
@@ -262,6 +264,8 @@ class Lifecycle:
             self._rooms.on_lan(event)
         if isinstance(event, MemberEvent):
             self._log_members(event, "LAN")
+            if event.kind == "join":
+                self._pools.servers_changed.set()
             if self._server_side is not None:
                 self._server_side.on_members(event)
             elif self._client_side is not None:

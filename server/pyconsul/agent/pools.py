@@ -31,6 +31,7 @@ from pyconsul.serf.consul import (
     client_tags,
     lan_merge_check,
     lan_tags,
+    server_info,
     wan_merge_check,
     wan_name,
     wan_tags,
@@ -44,6 +45,7 @@ from pyconsul.types.errors import ConsulError, StartError
 log = logging.getLogger("agent")
 DEAD_NODE_RECLAIM_S = 30.0
 """After it the name of a failed node may come back with another address."""
+FLOOD_S = 60.0
 FIRST_RETRY_S = 1.0
 """Before the second attempt to join; doubles up to ``retry_interval``."""
 OnEvent = Callable[[PoolEvent], None]
@@ -54,6 +56,8 @@ class Pools:
 
     def __init__(self, config: AgentConfig, on_lan: OnEvent, on_wan: OnEvent) -> None:
         self._config = config
+        self.servers_changed = asyncio.Event()
+        """Set when members joined: ``flood`` looks again at once."""
         self.lan = GossipPool(_lan_options(config), on_lan)
         self.wan: GossipPool | None = None
         if config.server and config.ports.serf_wan > 0:
@@ -147,6 +151,31 @@ class Pools:
                 reason,
             )
             await asyncio.sleep(pause)
+
+    async def flood(self) -> None:
+        """Have every server of the LAN in the WAN pool: now and again.
+
+        So it is enough that one server of a datacenter joins another's.
+        """
+        wan = self.wan
+        while wan is not None:
+            for member in self.lan.members():
+                server = server_info(member)
+                if server is None or server.status is not Status.ALIVE:
+                    continue
+                name = wan_name(server.name, server.datacenter)
+                known = wan.member(name)
+                if known is not None and known.status is Status.ALIVE:
+                    continue
+                if server.wan_join_port <= 0:
+                    continue
+                host = f"[{server.host}]" if ":" in server.host else server.host
+                with contextlib.suppress(ConsulError):  # logged; tried again
+                    await wan.join([f"{name}/{host}:{server.wan_join_port}"])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLOOD_S):
+                    await self.servers_changed.wait()
+            self.servers_changed.clear()
 
     async def join(self, addresses: Sequence[str], *, wan: bool) -> int:
         """Join through any of the addresses; raises ``ConsulError``."""
