@@ -149,6 +149,27 @@ def test_an_interrupt_ends_everything(cluster: Cluster, tmp_path: Path) -> None:
     nothing_is_left(cluster)
 
 
+def test_a_leader_that_dies_costs_nothing(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    command = "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 1; done; exit 5"
+    with begin(cluster.clients[0], "-node=^c", command) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line.strip())
+            if line.strip() == "c2: line 2":
+                leader.kill()
+    leader.start()
+    cluster.settle()
+    assert process.returncode == 2
+    for name in ("c1", "c2", "c3"):
+        told = [line for line in lines if line.startswith(f"{name}: line")]
+        assert told == [f"{name}: line {number}" for number in range(1, 9)]
+        assert f"==> {name}: finished with exit code 5" in lines
+    assert lines[-1] == "3 / 3 node(s) completed / acknowledged"
+    nothing_is_left(cluster)
+
+
 def test_nodes_that_die_or_hang_hold_nobody_up(cluster: Cluster) -> None:
     c1, c2, c3 = cluster.clients
     c2.signal(signal.SIGSTOP)
