@@ -115,3 +115,68 @@ def test_a_watch_fires_on_changed_content_only(
     agent.put("/v1/kv/a", b"3")
     time.sleep(0.3)
     assert len(_lines(seen)) == 3
+
+
+def test_entries_of_files_are_written_where_none_is(
+    agents: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.hcl"
+    file.write_text(
+        'config_entries { bootstrap { kind = "service-defaults" name = "web" '
+        'protocol = "http" } bootstrap { kind = "service-router" name = "web" '
+        'routes { match { http { path_prefix = "/a" } } } } }\n'
+    )
+    agent = agents("-dev", f"-config-file={file}")
+    path = "/v1/config/service-defaults/web"
+    _wait(lambda: agent.request("GET", path)[0] == 200, agent.output)
+    assert agent.get(path)["Protocol"] == "http"
+    path = "/v1/config/service-router/web"
+    _wait(lambda: agent.request("GET", path)[0] == 200, agent.output)
+    match = agent.get(path)["Routes"][0]["Match"]
+    assert match["HTTP"]["PathPrefix"] == "/a"
+    # What was written by hand stays.
+    byhand = {"Kind": "service-defaults", "Name": "web", "Protocol": "http2"}
+    agent.put("/v1/config", byhand)
+    agent.put("/v1/agent/reload")
+    time.sleep(0.2)
+    assert agent.get("/v1/config/service-defaults/web")["Protocol"] == "http2"
+
+
+def test_changed_files_are_reloaded_if_asked_for(
+    agents: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.json"
+    file.write_text("{}")
+    agent = agents("-dev", f"-config-file={file}", "-auto-reload-config")
+    file.write_text('{"service": {"name": "web"}}')
+    agent.eventually("/v1/agent/services", lambda found: list(found) == ["web"])
+
+
+def test_servers_are_found_by_a_provider(
+    agents: Callable[..., Any], tmp_path: Path
+) -> None:
+    servers = tmp_path / "servers"
+    servers.write_text("# nobody yet\n")
+    first = agents("-dev", "-serf-lan-allowed-cidrs=127.0.0.0/8")
+    second = agents(
+        "-dev",
+        f"-retry-join=provider=file path={servers}",
+        "-retry-interval=100ms",
+        node="n2",
+    )
+    _wait(lambda: "No servers to join" in second.output(), second.output)
+    servers.write_text(f"127.0.0.1:{first.ports['serf_lan']}\n")
+    _wait(lambda: len(second.get("/v1/agent/members")) == 2, second.output)
+
+
+def test_other_networks_are_kept_out(
+    agents: Callable[..., Any], tmp_path: Path
+) -> None:
+    first = agents("-dev", "-serf-lan-allowed-cidrs=10.0.0.0/8")
+    second = agents("-dev", node="n2")
+    status, text = second.request(
+        "PUT", f"/v1/agent/join/127.0.0.1:{first.ports['serf_lan']}"
+    )
+    assert status == 500
+    assert "Failed to join" in text
+    assert len(first.get("/v1/agent/members")) == 1

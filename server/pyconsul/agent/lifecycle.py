@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pyconsul.agent.bootstrap_entries import BootstrapEntries
 from pyconsul.agent.client_side import ClientSide
 from pyconsul.agent.config_changes import ConfigChanges
 from pyconsul.agent.coordinates import CoordinateSender
@@ -160,6 +161,8 @@ class Lifecycle:
         for warning in said:
             log.warning("%s", warning)
         _refuse_policies(config)
+        self._entries = BootstrapEntries(config)
+        self._closing.push_async_callback(self._entries.stop)
         pools = self._pools = Pools(config, self._on_lan, self._on_wan)
         caller: Caller
         if config.server:
@@ -235,9 +238,12 @@ class Lifecycle:
     def _driver_started(self, driver: RaftDriver, agent: FullAgent) -> None:
         """Have leadership tell the agent, now if it is held already."""
 
+        entries = self._entries
+
         def changed(leads: bool) -> None:
             if leads:
                 agent.sync.leads()
+                entries.write(agent.caller)
 
         driver.on_leader_change.append(changed)
         if driver.is_leader:
@@ -434,7 +440,12 @@ class Lifecycle:
     def _reload(self) -> None:
         """Take what may change while running; errors leave all as it was."""
         log.info("Reloading configuration...")
-        self._config = self._reloader.reload(self._config, self._load_config())
+        fresh = self._load_config()
+        entries = BootstrapEntries(fresh)
+        self._config = self._reloader.reload(self._config, fresh)
+        self._entries.replace(entries)
+        if self._leads():
+            self._entries.write(self._agent.caller)
 
 
 def _refuse_policies(config: AgentConfig) -> None:

@@ -46,8 +46,8 @@ class _Walk:
 
     def value(self, raw: Any, spec: Spec, path: str) -> Any:
         match spec:
-            case Opaque(collapse):
-                return _plain(raw) if collapse and self._hcl else raw
+            case Opaque():
+                return _plain(raw) if self._hcl else raw
             case Scalar(name):
                 return self._scalar(raw, name, path)
             case ListOf(item):

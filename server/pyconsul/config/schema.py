@@ -43,8 +43,6 @@ class Obj:
 class Opaque:
     """Anything; lists of one object, as HCL reads its blocks, become objects."""
 
-    collapse: bool = True
-
 
 Spec = Scalar | ListOf | MapOf | Obj | Opaque
 
@@ -346,7 +344,7 @@ SCHEMA = _obj(
     check_update_interval=S,
     client_addr=S,
     cloud=ANY,
-    config_entries=_obj(bootstrap=ListOf(Opaque(collapse=False))),
+    config_entries=_obj(bootstrap=ListOf(ANY)),
     connect=_obj(
         enabled=B,
         ca_provider=S,
