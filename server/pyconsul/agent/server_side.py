@@ -19,6 +19,7 @@ import msgspec
 from pyconsul import CONSUL_VERSION
 from pyconsul.config.model import AgentConfig
 from pyconsul.endpoints.bootstrap import Bootstrap
+from pyconsul.endpoints.pool import join_address
 from pyconsul.endpoints.server import Server, ServerOptions
 from pyconsul.net.forwarder import LeaderForwarder
 from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
@@ -193,8 +194,3 @@ class ServerSide:
                 return
             await asyncio.sleep(_LEAVE_POLL_S)
         log.warning("failed to leave raft configuration gracefully, timeout")
-
-
-def join_address(host: str, port: int) -> str:
-    """Return ``ip:port``; an IPv6 address gets brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

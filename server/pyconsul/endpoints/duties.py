@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pyconsul.endpoints.autopilot import Autopilot
 from pyconsul.endpoints.members import MemberReconciler
 from pyconsul.endpoints.pool import LonePool, Pool, Remote
+from pyconsul.serf.consul import ServerTags, lan_tags
 from pyconsul.serf.member import MemberEvent
 from pyconsul.types.errors import ConsulError
 
@@ -64,11 +65,11 @@ class ClusterDuties:
 
 
 def _tags(options: ServerOptions) -> dict[str, str]:
-    return {
-        "role": "consul",
-        "dc": options.datacenter,
-        "id": options.node_id,
-        "port": str(options.server_port),
-        "build": options.version,
-        "raft_vsn": "3",
-    }
+    return lan_tags(
+        ServerTags(
+            datacenter=options.datacenter,
+            node_id=options.node_id,
+            version=options.version or "0.0.0",
+            port=options.server_port,
+        )
+    )

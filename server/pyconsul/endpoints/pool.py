@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pyconsul.serf.consul import server_info
 from pyconsul.serf.keys import KeyResponse
 from pyconsul.serf.member import Member, Status
 from pyconsul.types.coordinates import Coord, origin
@@ -80,27 +81,20 @@ def server_of(member: Member, datacenter: str) -> ServerMember | None:
 
     A server whose numbers do not parse is ignored, as Consul does.
     """
-    tags = member.tags
-    if tags.get("role") != SERVER_ROLE or tags.get("dc") != datacenter:
-        return None
-    port, expect = tags.get("port", ""), tags.get("expect", "0")
-    if not _is_number(port) or not _is_number(expect):
+    info = server_info(member)
+    if info is None or info.datacenter != datacenter:
         return None
     return ServerMember(
-        id=tags.get("id", ""),
-        name=member.name,
-        address=join_address(member.host, int(port)),
-        port=int(port),
-        status=member.status,
-        version=tags.get("build", "").partition(":")[0],
-        bootstrap="bootstrap" in tags,
-        expect=int(expect),
-        read_replica="read_replica" in tags or "nonvoter" in tags,
+        id=info.id,
+        name=info.name,
+        address=join_address(info.host, info.port),
+        port=info.port,
+        status=info.status,
+        version=member.tags.get("build", "").partition(":")[0],
+        bootstrap=info.bootstrap,
+        expect=info.expect,
+        read_replica=info.non_voter,
     )
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5
 
 
 def join_address(host: str, port: int) -> str:

@@ -37,6 +37,7 @@ def server(number: int, status: Status = Status.ALIVE, **tags: str) -> Member:
             "port": "8300",
             "build": "1.10.11:abc",
             "raft_vsn": "3",
+            "vsn": "2",
             **tags,
         },
     )
