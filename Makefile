@@ -33,6 +33,8 @@ unit: $(VENV)/.dev
 
 conformance: $(VENV)/.dev
 	$(BIN)/python tests/run_conformance.py
+	$(BIN)/python tests/run_conformance.py --agent client
+	$(BIN)/python tests/run_conformance.py --agent follower
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -48,6 +50,12 @@ bench: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python tests/simulation/soak.py $(ARGS)
+
+bench-cluster: $(VENV)/.dev
+	$(BIN)/python tests/bench/cluster.py $(ARGS)
+
+bench-gossip: $(VENV)/.dev
+	$(BIN)/python tests/bench/gossip.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist
