@@ -149,6 +149,20 @@ def test_an_interrupt_ends_everything(cluster: Cluster, tmp_path: Path) -> None:
     nothing_is_left(cluster)
 
 
+def test_a_flood_ends_when_nobody_reads_it(cluster: Cluster) -> None:
+    command = "echo pid $$; exec yes"
+    with begin(cluster.clients[0], "-node=^c1$", command) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline().split()[-1])
+        process.stdout.close()
+        process.wait(30)
+    nothing_is_left(cluster)
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline, "it goes on though nobody listens"
+        time.sleep(0.05)
+
+
 def test_a_leader_that_dies_costs_nothing(cluster: Cluster) -> None:
     leader = cluster.leader()
     command = "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 1; done; exit 5"

@@ -218,4 +218,9 @@ async def guarded(child: Child, lock: Lock) -> AsyncGenerator[None]:
         # The line before may have been cut short.
         await pipe.send(b"\ndone\n")
     await pipe.aclose()
+    with anyio.move_on_after(GRACE_S):
+        await guard.wait()
+        return
+    # Suspended itself, perhaps: there is nothing left for it to guard.
+    guard.kill()
     await guard.wait()
