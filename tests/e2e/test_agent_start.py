@@ -1,0 +1,100 @@
+"""Starts that fail after the banner, and the ways an agent leaves."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("fragment", "text"),
+    [
+        (
+            'services { name = "" }',
+            'Failed to register service "": Service name missing',
+        ),
+        (
+            'services { name = "a" check { ttl = "1s" interval = "1s" } }',
+            'Failed to validate checks for service "a": '
+            "Interval and TTL cannot both be specified",
+        ),
+        (
+            'checks { name = "a" ttl = "1s" service_id = "nope" }',
+            "Failed to register check 'a': ServiceID \"nope\" does not exist",
+        ),
+        (
+            'watches { type = "key" args = ["true"] }',
+            "Must specify a single key to watch",
+        ),
+        ('watches { type = "nodes" }', "Must define a watch handler"),
+        (
+            'acl { enabled = true default_policy = "maybe" }',
+            "Failed to start Consul server: Unsupported default ACL policy: maybe",
+        ),
+        (
+            'retry_join = ["127.0.0.1:1"] retry_max = 1 retry_interval = "10ms" '
+            "ports { http = -1 }",
+            "max join LAN retry exhausted, exiting",
+        ),
+    ],
+)
+def test_why_an_agent_does_not_start(
+    agents: Callable[..., Any], fragment: str, text: str
+) -> None:
+    with pytest.raises(AssertionError) as caught:
+        agents("-dev", "-hcl", fragment)
+    assert text in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fragment", "number", "status"),
+    [
+        ("leave_on_terminate = true", signal.SIGTERM, 0),
+        ("leave_on_terminate = false", signal.SIGTERM, 1),
+        ("skip_leave_on_interrupt = false", signal.SIGINT, 0),
+        ("skip_leave_on_interrupt = true", signal.SIGINT, 1),
+    ],
+)
+def test_signals_leave_as_configured(
+    agents: Callable[..., Any], fragment: str, number: int, status: int
+) -> None:
+    agent = agents("-dev", "-hcl", fragment)
+    assert agent.stop(number) == status
+    assert ("Requesting agent leave" in agent.output()) == (status == 0)
+
+
+@pytest.mark.parametrize("rejoin", [True, False])
+def test_who_left_rejoins_only_if_told_to(
+    agents: Callable[..., Any], tmp_path: Path, rejoin: bool
+) -> None:
+    first = agents("-dev")
+    second = agents(
+        "-server",
+        "-bootstrap",
+        f"-data-dir={tmp_path / 'data'}",
+        "-datacenter=dc2",
+        f"-rejoin={str(rejoin).lower()}",
+        "-hcl",
+        'performance { raft_multiplier = 1 leave_drain_time = "10ms" }',
+        node="n2",
+    )
+    second.put(f"/v1/agent/join/127.0.0.1:{first.ports['serf_wan']}?wan=1")
+
+    def alive() -> int:
+        found = second.get("/v1/agent/members?wan=1")
+        return sum(one["Status"] == 1 for one in found)
+
+    assert alive() == 2
+    second.put("/v1/agent/leave")
+    assert second.process.wait(15) == 0
+    second.start()
+    deadline = time.monotonic() + (10 if rejoin else 0.5)
+    while alive() != 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert alive() == (2 if rejoin else 1)
