@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := test
-.PHONY: demo test unit conformance lint format bench soak clean
+.PHONY: demo test unit conformance lint format bench bench-cluster bench-gossip soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
