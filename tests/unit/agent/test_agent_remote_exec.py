@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pyconsul.agent import remote_exec
+from pyconsul.agent.agent import Agent
 from pyconsul.agent.remote_exec import MAX_JOBS, RemoteExec
+from pyconsul.config.model import AgentConfig
 from pyconsul.types.errors import ConsulError, NoLeaderError, PermissionDeniedError
 from pyconsul.types.messages import Reply, Row
 from pyconsul.types.records import DirEntry, UserEvent
@@ -231,3 +235,28 @@ def _lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize("disabled", [True, False])
+def test_an_agent_obeys_only_when_it_is_told_to(
+    disabled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store({"Command": "true"})
+    event = replace(EVENT, id="id")
+
+    async def main() -> None:
+        config = AgentConfig(node_name="n1", disable_remote_exec=disabled)
+        agent = Agent(config, store)
+        agent.receive_event(replace(event, node_filter="other"))
+        agent.receive_event(event)
+        assert agent.events("_rexec") == ([event] if disabled else [])
+        assert agent.remote_exec.running == (0 if disabled else 1)
+        async with asyncio.timeout(20):
+            while agent.remote_exec.running:  # noqa: ASYNC110 - tasks, not an event
+                await asyncio.sleep(0.005)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(main())
+    refusal = "ignoring remote exec event, disabled.: event_name=_rexec event_id=id"
+    assert (refusal in caplog.text) is disabled
+    assert ("exit" in store.keys) is not disabled
