@@ -240,6 +240,8 @@ def test_files_win_over_what_was_registered(tmp_path: Path) -> None:
         again, _ = agent_of(config)
         again.load(with_changes(config, services=(from_file,)))
         assert again.services()["web"].port == 2
+        # Files are written off the loop; any order waits for those before it.
+        await again.deregister_check("unknown", "")
         assert list((tmp_path / "services").iterdir()) == []
 
     asyncio.run(run())
