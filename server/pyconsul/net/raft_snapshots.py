@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -50,6 +50,18 @@ class Fsm(Protocol):
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace everything."""
+        ...
+
+
+@runtime_checkable
+class PreparingFsm(Protocol):
+    """A state machine that can read a snapshot in a thread.
+
+    A large one takes seconds, in which a leader that is not heard is replaced.
+    """
+
+    def prepare(self, chunks: Iterable[bytes], /) -> Callable[[], None]:
+        """Read everything; what returns replaces the state at once."""
         ...
 
 
@@ -298,10 +310,11 @@ class RaftSnapshots:
             if ready.hard_state is not None:
                 await durably(partial(submit, ready.hard_state, ()))
             await asyncio.to_thread(writer.commit)
+            take = await self._prepared(meta)
             await durably(partial(self._store.reset, meta.index))
             if ready.entries:
                 await durably(partial(submit, None, ready.entries))
-            self._fsm.restore(self._store.snapshots.read(meta))
+            take()
         except OSError as error:
             self._host.fail(ConsulError(f"raft: a snapshot cannot be written: {error}"))
             return False
@@ -309,6 +322,13 @@ class RaftSnapshots:
         self.installing = False
         self._tell_restored()
         return True
+
+    async def _prepared(self, meta: SnapshotMeta) -> Callable[[], None]:
+        """Return what replaces the state by a stored snapshot."""
+        chunks = self._store.snapshots.read(meta)
+        if isinstance(self._fsm, PreparingFsm):
+            return await asyncio.to_thread(self._fsm.prepare, chunks)
+        return partial(self._fsm.restore, chunks)
 
     # --- archives ---
 
@@ -332,8 +352,9 @@ class RaftSnapshots:
                 configuration_index=where,
             )
             await asyncio.to_thread(self._write, meta, chunks)
+            take = await self._prepared(meta)
             await self._host.durably(partial(self._store.reset, meta.index))
-            self._fsm.restore(self._store.snapshots.read(meta))
+            take()
             core.restored(meta)
             self.applied_bytes = 0
         except OSError as error:

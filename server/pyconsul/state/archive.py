@@ -25,6 +25,7 @@ STATE_LIMIT = 64 << 30
 
 _META, _STATE, _SUMS = "meta.json", "state.bin", "SHA256SUMS"
 _META_LIMIT = 1 << 20
+_LEVEL = 6
 _PIECE = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
 _GZIP = b"\x1f\x8b\x08"
@@ -84,7 +85,7 @@ def write_archive_file(meta: SnapshotMeta, state: BinaryIO, out: BinaryIO) -> No
     meta = msgspec.structs.replace(meta, size=size)
     head = msgspec.json.encode(meta) + b"\n"
     digest = hashlib.sha256()
-    with gzip.GzipFile(fileobj=out, mode="wb", filename="", mtime=0) as packed:
+    with gzip.GzipFile("", "wb", _LEVEL, out, mtime=0) as packed:
         _add(packed, _META, head)
         packed.write(_member(_STATE, size))
         while piece := state.read(_PIECE):

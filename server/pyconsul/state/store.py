@@ -181,10 +181,22 @@ class StateStore:
 
         Raises ``MsgpackError`` for a damaged input; nothing has changed then.
         """
+        self.prepare(chunks)()
+
+    def prepare(self, chunks: Iterable[bytes]) -> Callable[[], None]:
+        """Read a ``state.bin``, in any thread; return what replaces everything.
+
+        That is to be called where commands are applied: it takes no time, and
+        fires every cell. Raises ``MsgpackError`` for a damaged input.
+        """
         tables = Tables(self.watch)
         read_state(tables, chunks)
-        self._use(tables)
-        self.watch.fire_all()
+
+        def take() -> None:
+            self._use(tables)
+            self.watch.fire_all()
+
+        return take
 
     # -- reads -----------------------------------------------------------
 

@@ -17,6 +17,7 @@ from pyconsul.state.archive import (
     write_archive_file,
 )
 from pyconsul.state.records_walk import Summary, by_size, check_state, records
+from pyconsul.state.store import StateStore
 from pyconsul.types.gomsgpack import MsgpackError, pack
 
 DATA = Path(__file__).parents[2] / "data" / "state" / "snapshot.json"
@@ -91,3 +92,13 @@ def test_an_archive_of_many_pieces_comes_back():
     meta = read_archive_file(archive, back)
     assert meta.size == len(state) + 4
     assert back.getvalue() == state + b"tail"
+
+
+def test_a_state_is_prepared_before_it_replaces_anything():
+    store = StateStore()
+    with pytest.raises(MsgpackError):
+        store.prepare([REAL[:-1]])
+    take = store.prepare([REAL])
+    assert store.kv_get("a/b").value is None
+    take()
+    assert store.kv_get("a/b").value.record.value == b"v1"
