@@ -33,6 +33,7 @@ IMPURE = {"asyncio", "anyio", "socket", "ssl", "time", "logging"}
 # tools by lazy imports; a tool is never reached from further down.
 MAY_IMPORT = {
     "pyconsul_client": set[str](),
+    "pyconsul_envconsul": {"pyconsul_client"},
     "pyconsul_template": {"pyconsul_client"},
     "pyconsul_watch": {"pyconsul_client"},
     "pyconsul": {"pyconsul_client", "pyconsul_watch"},
@@ -40,6 +41,7 @@ MAY_IMPORT = {
 SOURCES = {
     "pyconsul": ROOT / "server",
     "pyconsul_client": ROOT / "client",
+    "pyconsul_envconsul": ROOT / "tools" / "envconsul",
     "pyconsul_template": ROOT / "tools" / "template",
     "pyconsul_watch": ROOT / "tools" / "watch",
 }

@@ -1,0 +1,1 @@
+"""envconsul: a child whose environment comes from Consul."""
