@@ -224,8 +224,11 @@ def _replace(path: str, data: bytes | None) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         return
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    write_atomic(path, data)
+    try:
+        write_atomic(path, data)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        write_atomic(path, data)
 
 
 def write_atomic(path: str, data: bytes) -> None:
