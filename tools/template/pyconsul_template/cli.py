@@ -30,9 +30,10 @@ from pyconsul_template.config import (
     settle,
 )
 from pyconsul_template.patience import PatientTransport
-from pyconsul_template.render import Template, TemplateError
+from pyconsul_template.render import TemplateError
 from pyconsul_template.runner import RunError, Runner, print_to_stdout
 from pyconsul_template.source import NoData, Source
+from pyconsul_template.syntax import open_template
 
 log = logging.getLogger("pyconsul_template")
 
@@ -74,6 +75,7 @@ _TEXT_FLAGS = (
     ("consul-ssl-cert", "consul.ssl.cert", "Client certificate."),
     ("consul-ssl-key", "consul.ssl.key", "Client key."),
     ("consul-ssl-server-name", "consul.ssl.server_name", "Name to verify."),
+    ("syntax", "syntax", "Language of templates: auto, jinja2 or gotemplate."),
     ("default-left-delimiter", "default_delimiters.left", "Instead of {{."),
     ("default-right-delimiter", "default_delimiters.right", "Instead of }}."),
 )
@@ -113,7 +115,7 @@ def run(argv: Sequence[str]) -> int:
         settings = _settings(flags)
         # A wrong template shows before anything is stopped or started.
         for plan in settings.templates:
-            Template(plan.source, Source(NoData()))
+            open_template(plan.source, Source(NoData()))
         return settings
 
     try:

@@ -26,6 +26,7 @@ from pyconsul_template.commands import Command, parse_command
 from pyconsul_template.engine import Wait
 from pyconsul_template.output import Target
 from pyconsul_template.render import TemplateSource
+from pyconsul_template.syntax import SYNTAXES
 
 LOG_LEVELS = {
     "trace": logging.DEBUG,
@@ -96,6 +97,9 @@ class TemplateBlock(_Block, kw_only=True):
     function_denylist: list[str] = []
     sandbox_path: str = ""
     on_command_error: Literal["log", "exit"] | None = None
+    syntax: str = ""
+    engine: str = ""
+    """Another name of ``syntax``."""
 
 
 class AuthBlock(_Block, kw_only=True):
@@ -153,6 +157,7 @@ class FileConfig(_Block, kw_only=True):
     once_timeout: Duration = 0
     on_command_error: Literal["log", "exit"] = "log"
     default_delimiters: Delimiters = msgspec.field(default_factory=Delimiters)
+    syntax: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +325,9 @@ def _plan(
         error_fatal = file.template_error_fatal
     run = block.exec or ExecBlock(command=block.command, timeout=block.command_timeout)
     timeout_s = seconds(f"{where}: command timeout", run.timeout)
+    syntax = block.syntax or block.engine or file.syntax
+    if syntax not in SYNTAXES:
+        raise ConfigError(f"{where}: syntax {syntax!r} is not one of {list(SYNTAXES)}")
     source = TemplateSource(
         path=Path(block.source).absolute() if block.source else None,
         contents=block.contents or "",
@@ -328,6 +336,7 @@ def _plan(
         right_delimiter=block.right_delimiter or file.default_delimiters.right,
         error_on_missing_key=block.error_on_missing_key,
         denied=tuple(block.function_denylist),
+        syntax=syntax,
         file_root=Path(block.sandbox_path) if block.sandbox_path else None,
     )
     return TemplatePlan(

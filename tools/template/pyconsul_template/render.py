@@ -73,6 +73,8 @@ class TemplateSource:
     error_on_missing_key: bool = False
     denied: tuple[str, ...] = ()
     """Function names or patterns that the template may not use."""
+    syntax: str = "auto"
+    """The language, a key of ``syntax.SYNTAXES``; ``auto`` goes by the suffix."""
     file_root: Path | None = None
     """The directory ``file`` may not leave; ``None`` for no limit."""
 

@@ -31,8 +31,9 @@ from pyconsul_template.output import (
     read_current,
     stage,
 )
-from pyconsul_template.render import Template, TemplateError
+from pyconsul_template.render import TemplateError
 from pyconsul_template.source import Entry, Reader, Source, describe
+from pyconsul_template.syntax import TemplateLike, open_template
 
 log = logging.getLogger("pyconsul_template")
 
@@ -91,7 +92,7 @@ class Runner:
         self._wake = anyio.Event()
         self._views: ViewsLike | None = None
         self._source: Source | None = None
-        self._templates: list[Template] = []
+        self._templates: list[TemplateLike] = []
         self._engine: Engine[Entry] = Engine([], 0.0)
         self._retries: dict[Command, _Retry] = {}
         self._stats: dict[Path, tuple[int, int, int] | None] = {}
@@ -111,7 +112,7 @@ class Runner:
         self._views = views
         self._source = Source(views)
         plans = self._settings.templates
-        self._templates = [Template(plan.source, self._source) for plan in plans]
+        self._templates = [open_template(plan.source, self._source) for plan in plans]
         now = anyio.current_time()
         self._engine = Engine([plan.wait for plan in plans], now)
         self._checks_at = now + OUTAGE_CHECK_S

@@ -1,0 +1,57 @@
+"""Which language a template is in: Jinja2, or Go's as consul-template reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from pyconsul_template.engine import Outcome
+from pyconsul_template.render import Rendered, Template, TemplateSource
+from pyconsul_template.source import Entry, Source
+
+GO_SUFFIXES = frozenset((".ctmpl", ".tmpl", ".tpl"))
+"""Files that hold Go templates unless told otherwise."""
+SYNTAXES = {
+    "auto": None,
+    **dict.fromkeys(("jinja2", "jinja"), False),
+    **dict.fromkeys(("gotemplate", "go", "ctmpl"), True),
+}
+"""Values of the ``syntax`` option; whether that is Go's."""
+
+
+class TemplateLike(Protocol):
+    """A compiled template bound to a source of data, in either language."""
+
+    @property
+    def source(self) -> TemplateSource:
+        """Where its text is."""
+        ...
+
+    def render(self) -> Rendered:
+        """Render with the data there is now; raises ``TemplateError``."""
+        ...
+
+    def failed(self) -> Outcome[Entry]:
+        """Return the outcome of the render that has just raised."""
+        ...
+
+    def files(self) -> frozenset[Path]:
+        """Return the files the last render read."""
+        ...
+
+
+def is_go(source: TemplateSource) -> bool:
+    """Return whether a template is in Go's language."""
+    chosen = SYNTAXES[source.syntax]
+    if chosen is not None:
+        return chosen
+    return source.path is not None and source.path.suffix in GO_SUFFIXES
+
+
+def open_template(source: TemplateSource, data: Source) -> TemplateLike:
+    """Compile a template in its language; raises ``TemplateError``."""
+    if is_go(source):
+        from pyconsul_template.ctmpl.template import GoTemplate
+
+        return GoTemplate(source, data)
+    return Template(source, data)
