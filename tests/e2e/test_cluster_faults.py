@@ -214,3 +214,53 @@ def test_packets_get_lost_one_way(tmp_path: Path) -> None:
                 network.heal(source, target)
         load.resumes(cluster.nodes, 20)
         cluster.settle()
+
+
+def test_what_is_registered_without_servers_is_not_lost(tmp_path: Path) -> None:
+    with running(tmp_path, 3, 1, settings=STAY) as cluster:
+        client = cluster.clients[0]
+        for server in cluster.servers:
+            server.kill()
+        # The agent takes it, and tells why nobody else knows of it yet.
+        body = {"Name": "late", "Port": 7, "Check": {"TTL": "10m"}}
+        client.put("/v1/agent/service/register", body)
+        client.put("/v1/agent/check/pass/service:late")
+        assert "late" in client.get("/v1/agent/services")
+        status, text, _ = client.request("GET", "/v1/catalog/services", timeout=30)
+        assert status == 500
+        assert text in ("No cluster leader", "No known Consul servers") or (
+            text.startswith("rpc error")
+        )
+        assert "failed to sync" in client.tail(20000)
+        # Nor is it lost with the process: it is on the agent's disk.
+        client.kill()
+        for node in cluster.nodes:
+            node.start()
+        cluster.settle()
+        for node in cluster.nodes:
+            node.eventually("/v1/health/service/late?passing", bool, 30)
+
+
+def test_sessions_outlive_a_leader_change_and_then_end(tmp_path: Path) -> None:
+    settings = {**STAY, "session_ttl_min": "1s"}
+    with running(tmp_path, 3, settings=settings) as cluster:
+        leader = cluster.leader()
+        other = next(server for server in cluster.servers if server is not leader)
+        body = {"TTL": "4s", "LockDelay": "0s", "NodeChecks": []}
+        kept, left = (other.put("/v1/session/create", body)["ID"] for _ in range(2))
+        assert other.put(f"/v1/kv/held?acquire={left}", b"x") is True
+        leader.kill()
+        begun = time.monotonic()
+        new = cluster.leader(among=[s for s in cluster.servers if s is not leader])
+        # The new leader gives every session its whole time again: twice the TTL.
+        while time.monotonic() - begun < 7:
+            with contextlib.suppress(AssertionError):
+                new.put(f"/v1/session/renew/{kept}")
+            assert new.get(f"/v1/session/info/{left}")
+            time.sleep(0.5)
+        while new.get(f"/v1/session/info/{left}"):
+            new.put(f"/v1/session/renew/{kept}")
+            assert time.monotonic() - begun < 30
+            time.sleep(0.5)
+        assert new.get(f"/v1/session/info/{kept}")
+        assert "Session" not in new.get("/v1/kv/held")[0]

@@ -408,6 +408,7 @@ class SimCluster:
                 "port": "8300",
                 "build": "1.10.11:abc",
                 "raft_vsn": "3",
+                "vsn": "2",
             },
         )
 

@@ -162,6 +162,9 @@ class SimTransport:
             self.receiver.receive(wire.decode_response(asked, found[1]), address)
         except ConsulError:
             pass
+        except wire.StrangerError:
+            if asked.kind == wire.APPEND:
+                self.receiver.appends_lost(asked.peer, retry=False)
 
     # --- snapshots ---
 
@@ -207,7 +210,10 @@ class SimTransport:
         answers.feed(result)
         found = answers.next()
         assert found is not None
-        return wire.decode_response(asked, found[1])
+        try:
+            return wire.decode_response(asked, found[1])
+        except wire.StrangerError as error:
+            raise ConsulError(str(error)) from None
 
     async def take_snapshot(
         self, data: bytes, state: bytes, asked: wire.Asked, asker: SimServer

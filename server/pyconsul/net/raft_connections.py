@@ -138,7 +138,14 @@ class Link:
             if self.kind == "append":
                 self._tell_lost(retry=False)
             return
-        self.owner.deliver(wire.decode_response(asked, plain), self.address)
+        try:
+            answer = wire.decode_response(asked, plain)
+        except wire.StrangerError as stranger:
+            _log.debug("raft: refused: peer=%s error=%s", self.address, stranger)
+            if self.kind == "append":
+                self._tell_lost(retry=False)
+            return
+        self.owner.deliver(answer, self.address)
 
     def ended(self, connection: _Connection, *, answered: bool) -> None:
         """Hear that a connection is gone."""

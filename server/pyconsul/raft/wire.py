@@ -57,6 +57,11 @@ class WireError(Exception):
     """The bytes are no valid message; the text is fit for the answer."""
 
 
+class StrangerError(WireError):
+    """Another server is at the address now: it must not vote or acknowledge
+    in the place of the one asked, which may have promised otherwise."""
+
+
 class Asked(msgspec.Struct, frozen=True, gc=False):
     """What the answer to a request is about and does not say itself."""
 
@@ -293,9 +298,12 @@ def ask(message: Message) -> Asked:
 
 
 def decode_response(asked: Asked, plain: object) -> Message:
-    """Return the answer's record; raises ``WireError``."""
+    """Return the answer's record; raises ``StrangerError``, ``WireError``."""
     fields = _fields(plain)
     me, peer = asked.peer, asked.me
+    answered_by = _string(fields, b"ID")
+    if answered_by and answered_by != me:
+        raise StrangerError(f"{answered_by!r} answered for {me!r}")
     if asked.kind == TIMEOUT_NOW:
         return TimeoutNowResponse(sender=me, target=peer, term=asked.term)
     term = _number(fields, b"Term")

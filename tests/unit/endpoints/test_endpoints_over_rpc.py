@@ -581,6 +581,7 @@ def test_every_answer_is_the_same_over_the_wire(monkeypatch: pytest.MonkeyPatch)
         # Asked by agents, and of the gossip pool.
         "Internal.EventFire",
         "Internal.KeyringOperation",
+        "Operator.TransferLeader",
         "Status.Ping",
         "Status.RaftStats",
     }

@@ -47,6 +47,8 @@ NOT_HERE = {
     "Internal.GatewayServiceDump",
     "KVS.Bogus",
 }
+LATER = {"Operator.TransferLeader"}
+"""Methods of later versions: the schema of 1.10 does not have them."""
 OURS = [call for call in CALLS if call["method"] in METHODS]
 ANSWERED = [call for call in OURS if not call["response_header"]["Error"]]
 
@@ -90,7 +92,7 @@ def test_captured_methods_are_here_or_known_to_be_later():
 
 def test_the_tables_name_the_same_methods_and_all_exist_in_consul():
     assert set(ARGUMENTS) == set(ANSWERS) == set(METHODS)
-    assert set(METHODS) <= set(SCHEMA["methods"])
+    assert set(METHODS) - LATER <= set(SCHEMA["methods"])
 
 
 @pytest.mark.parametrize("call", OURS, ids=name_of)
@@ -231,11 +233,13 @@ def test_a_structure_has_the_fields_of_the_schema(kind: type[msgspec.Struct]):
 def test_every_structure_of_the_call_table_is_compared():
     compared = {kind.__name__ for kind in our_structs()}
     used = {method.kind.__name__ for method in METHODS.values()}
-    assert used - compared == {"ConfigEntryRequest"}  # one raw, see the captures
+    later = {METHODS[name].kind.__name__ for name in LATER}
+    # One raw, see the captures.
+    assert used - compared - later == {"ConfigEntryRequest"}
     assert len(compared) > 45
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - LATER))
 def test_zero_arguments_as_go_writes_them_are_read_as_ours(name: str):
     method = METHODS[name]
     wire = SCHEMA["methods"][name][0]
@@ -248,7 +252,7 @@ def test_zero_arguments_as_go_writes_them_are_read_as_ours(name: str):
     assert opened(unpack(pack(method.args_to_plain(args)))) == {}
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - LATER))
 def test_a_zero_reply_as_go_writes_it_is_read(name: str):
     method = METHODS[name]
     wire = SCHEMA["methods"][name][1]

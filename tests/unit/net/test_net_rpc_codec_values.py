@@ -238,6 +238,7 @@ def test_methods_that_may_be_repeated():
         "Set",
         "Remove",
         "Keyring",
+        "Transfer",
     )
     assert changes == {n for n in METHODS if any(v in n for v in verbs)} | {
         "Catalog.Deregister"

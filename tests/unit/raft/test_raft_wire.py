@@ -48,6 +48,19 @@ def read_response(asked: wire.Asked, data: bytes) -> Message:
     return wire.decode_response(asked, found[1])
 
 
+def test_a_stranger_at_the_address_does_not_answer_for_the_server() -> None:
+    request = VoteRequest(sender="me", target="lost", term=3, last_index=1, last_term=1)
+    vote = VoteResponse(sender="new", target="me", term=3, granted=True)
+    for name in ("new", "lost"):
+        encoder = wire.Encoder(name, "10.0.0.2:8300")
+        data = encoder.response(wire.VOTE, vote)
+        if name == "lost":
+            assert read_response(wire.ask(request), data)
+            continue
+        with pytest.raises(wire.StrangerError, match="'new' answered for 'lost'"):
+            read_response(wire.ask(request), data)
+
+
 @pytest.mark.parametrize("case", VECTORS, ids=lambda c: c["id"])
 def test_messages_of_a_real_cluster(case: dict[str, Any]) -> None:
     data = bytes.fromhex(case["request_hex"])
