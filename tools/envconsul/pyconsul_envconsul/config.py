@@ -1,0 +1,324 @@
+"""The settings of envconsul: files, environment and flags as one checked value.
+
+Source: envconsul's flags and keys, observed; those of ours are in the docs.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from pyconsul_client.errors import ClientError, FlagError
+from pyconsul_client.goflags import FlagSet
+from pyconsul_client.tool import common, exits, schema
+from pyconsul_client.tool.exits import ToolError
+from pyconsul_client.tool.schema import Many, boolean, duration, strings, text
+from pyconsul_client.tool.signals import parse_signal
+from pyconsul_client.tool.supervisor import Program
+
+from .environment import Filters
+from .naming import FormatError, read_path
+from .sources import FIELDS, Key, Prefix, Service
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from pyconsul_client.tool.schema import Schema, Values
+
+    from .sources import Source
+
+USAGE = """\
+Usage: envconsul [options] [command...]
+
+  Starts a command with keys and services of Consul as environment variables,
+  and starts it again when they change."""
+OPTIONS = "Variable Options"
+DEFAULT_SETTLE = (0.25, 2.0)
+"""Wait without ``-wait``, seconds: a set of changes is one restart."""
+FORMATS = ("dotenv", "export", "json", "systemd")
+
+
+def _anything(value: object) -> object:
+    return value
+
+
+SCHEMA: Schema = common.COMMON | {
+    "cache": text,
+    "key": Many({"name": text, "path": text}),
+    "missing_timeout": duration,
+    "no_prefix": boolean,
+    "on_change": text,
+    "once": boolean,
+    "prefix": Many(
+        {"path": text, "format": text, "no_prefix": boolean, "raw": boolean}
+    ),
+    "pristine": boolean,
+    "required": strings,
+    "sanitize": boolean,
+    "secret": Many(
+        {
+            "path": text,
+            "format": text,
+            "no_prefix": boolean,
+            "key": Many({"name": text, "format": text}),
+        }
+    ),
+    "service": Many({"query": text, **{f"format_{field}": text for field in FIELDS}}),
+    "upcase": boolean,
+    "vault": _anything,
+}
+
+
+class Config:
+    """Everything a run needs to know, from merged values.
+
+    ``direct``: the command is kept as it is, never given to the shell.
+    """
+
+    def __init__(
+        self, values: Values, environ: Mapping[str, str], *, direct: bool
+    ) -> None:
+        self.values = values
+        self.journal = common.make_journal(values, "envconsul")
+        self.options = common.connection(values)
+        self.rules = common.child_rules(values)
+        self.program = _program(values, direct=direct)
+        self.sources = _sources(values, environ)
+        self.sanitize: bool = values.get("sanitize", False)
+        self.upcase: bool = values.get("upcase", False)
+        self.pristine: bool = values.get("pristine", False)
+        self.once: bool = values.get("once", False)
+        self.max_stale: float = values.get("max_stale", common.MAX_STALE)
+        self.block_wait: float = values.get("block_query_wait", 60.0) or 60.0
+        self.settle: tuple[float, float] = values.get("wait", DEFAULT_SETTLE)
+        self.pid_file: str = values.get("pid_file", "")
+        self.cache: str = values.get("cache", "")
+        self.required: list[str] = values.get("required", [])
+        self.missing_timeout: float | None = values.get("missing_timeout")
+        self.filters = _filters(schema.get(values, "exec.env", {}))
+        self.kill_signal: int = values.get("kill_signal", int(signal.SIGINT))
+        self.kill_signal_given = "kill_signal" in values
+        self.reload_signal: int = values.get("reload_signal", int(signal.SIGHUP))
+        self.on_change, self.on_change_value = _on_change(
+            values.get("on_change", "restart")
+        )
+        if self.on_change == "signal":
+            self.rules.reload_signal = int(self.on_change_value)
+
+
+def help_text() -> str:
+    """Return the text of ``-help``."""
+    return _flags(lambda field, value: value).help(USAGE)
+
+
+class CommandLine:
+    """What the command line says; read again at a reload with the files."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.services: list[Values] = []
+        self.flags = _flags(self.add_service)
+        common.refuse_unsupported(argv[: _operands_at(argv)])
+        self.flags.parse(argv)
+        self.format = self.flags.text("format")
+        self.out = self.flags.text("out")
+        self.replace: bool = "watch" in self.flags.given and not self.flags.switch(
+            "watch"
+        )
+        if self.format and self.format not in FORMATS:
+            known = ", ".join(FORMATS)
+            raise FlagError(f'invalid -format "{self.format}": one of {known}')
+
+    def config(self, environ: Mapping[str, str]) -> Config:
+        """Return the settings of files, environment and flags.
+
+        Raises ToolError (15).
+        """
+        try:
+            file = schema.read(self.flags.many("config"), SCHEMA)
+            values = common.layered(
+                file, common.environment_values(environ), self._values(), SCHEMA
+            )
+            config = Config(values, environ, direct=bool(self.flags.operands))
+            if not self.format and not config.program.argv:
+                raise ToolError(exits.BAD_CONFIG, "no command given to run")
+        except (ClientError, ValueError) as error:
+            if isinstance(error, ToolError):
+                raise
+            raise ToolError(exits.BAD_CONFIG, str(error)) from error
+        return config
+
+    def add_service(self, field: str, given: str) -> str:
+        """Note ``-service-query``, or a format of the last one given."""
+        if field == "query":
+            self.services.append({"query": given})
+        elif not self.services:
+            raise FlagError("comes after a -service-query")
+        else:
+            self.services[-1][f"format_{field}"] = given
+        return given
+
+    def _values(self) -> Values:
+        flags = self.flags
+        values = common.flag_values(flags)
+        for name in ("sanitize", "upcase", "pristine", "once"):
+            if name in flags.given:
+                values[name] = flags.switch(name)
+        if "no-prefix" in flags.given:
+            values["no_prefix"] = flags.switch("no-prefix")
+        if "missing-timeout" in flags.given:
+            values["missing_timeout"] = flags.seconds("missing-timeout")
+        for name, key in (("cache", "cache"), ("on-change", "on_change")):
+            if name in flags.given:
+                values[key] = flags.text(name)
+        if flags.many("required"):
+            values["required"] = flags.many("required")
+        raw = flags.switch("raw-prefix")
+        values["prefix"] = [
+            {"path": path, "raw": True} if raw else {"path": path}
+            for path in flags.many("prefix")
+        ]
+        values["secret"] = [{"path": path} for path in flags.many("secret")]
+        values["service"] = self.services
+        values["key"] = [
+            {"name": name, "path": path} for name, path in flags.mapping("key").items()
+        ]
+        if flags.operands:
+            schema.put(values, "exec.command", list(flags.operands))
+        elif "exec" in flags.given:
+            schema.put(values, "exec.command", flags.text("exec"))
+        return values
+
+
+def _operands_at(argv: list[str]) -> int:
+    for at, word in enumerate(argv):
+        if word == "--":
+            return at
+    return len(argv)
+
+
+def _flags(add_service: Callable[[str, str], str]) -> FlagSet:
+    flags = FlagSet()
+    common.add_common_flags(flags)
+    flags.strings(
+        "prefix", "Path of keys to take; later ones win over earlier.", group=OPTIONS
+    )
+    flags.strings("secret", "Vault: not supported.", group=OPTIONS)
+    flags.pairs("key", "Take a single key: NAME=path.", group=OPTIONS)
+    for field in ("query", *(f"format-{field}" for field in FIELDS)):
+
+        def parse(value: str, name: str = field.removeprefix("format-")) -> str:
+            return add_service(name, value)
+
+        what = (
+            "Service to take, [tag.]name[@dc][~near]."
+            if field == "query"
+            else "Name of its variable; the default is {{service}}/{{key}}."
+        )
+        flags.custom(f"service-{field}", "", parse, what, group=OPTIONS)
+    flags.boolean(
+        "no-prefix",
+        True,
+        "With =false, put the path before the names of its keys.",
+        group=OPTIONS,
+    )
+    flags.boolean(
+        "raw-prefix", text="Let -prefix app match app2/key, too.", group=OPTIONS
+    )
+    flags.boolean(
+        "sanitize", text="Replace what names may not hold with _.", group=OPTIONS
+    )
+    flags.boolean("upcase", text="Write names in upper case.", group=OPTIONS)
+    flags.boolean("pristine", text="Do not pass our own environment on.", group=OPTIONS)
+    flags.strings(
+        "required", "Variable to wait for before the first start.", group=OPTIONS
+    )
+    flags.duration(
+        "missing-timeout",
+        text="How long to wait for them; then exit 14.",
+        group=OPTIONS,
+    )
+    flags.boolean("once", text="Do not watch for changes.")
+    flags.boolean("watch", True, "With =false, become the command: no parent stays.")
+    flags.string("exec", text="Command to run, by sh -c.")
+    flags.string(
+        "on-change",
+        text="restart, signal:NAME, command:TEXT, exit or none. The default is "
+        "restart.",
+    )
+    flags.string(
+        "cache",
+        text="File (mode 0600) with the last variables, for a start while Consul "
+        "does not answer.",
+    )
+    flags.string("format", text="Print the variables: dotenv, export, json, systemd.")
+    flags.string("out", text="File (mode 0600) to print them to.")
+    return flags
+
+
+def _program(values: Values, *, direct: bool) -> Program:
+    given = values.get("exec", {})
+    command: str | list[str] = given.get("command", [])
+    if not given.get("enabled", True) or not command:
+        return Program([])
+    if direct and isinstance(command, list):
+        return Program(command)
+    return Program.of(command)
+
+
+def _sources(values: Values, environ: Mapping[str, str]) -> list[Source]:
+    if values.get("secret") or "vault" in values:
+        raise ToolError(
+            exits.BAD_CONFIG,
+            "secret: Vault is not supported; put the values in Consul's KV store, "
+            "or let Vault's own agent start the command",
+        )
+    found: list[Source] = []
+    default: bool = values.get("no_prefix", True)
+    for item in values.get("prefix", []):
+        with_path = not item.get("no_prefix", default)
+        found.append(
+            Prefix(
+                read_path(_need(item, "path", "prefix"), environ),
+                format=item.get("format", ""),
+                with_path=with_path,
+                raw=item.get("raw", False),
+            )
+        )
+    for item in values.get("key", []):
+        path = read_path(_need(item, "path", "key"), environ)
+        found.append(Key(item.get("name", ""), path))
+    for item in values.get("service", []):
+        formats = {field: item.get(f"format_{field}", "") for field in FIELDS}
+        found.append(Service(_need(item, "query", "service"), formats))
+    if not found:
+        raise ToolError(
+            exits.BAD_CONFIG, "nothing to take variables from: give a -prefix"
+        )
+    return found
+
+
+def _need(item: Values, key: str, block: str) -> str:
+    if key not in item:
+        raise FormatError(f"{block}: {key} is missing")
+    return item[key]
+
+
+def _filters(given: Values) -> Filters:
+    return Filters(
+        pristine=given.get("pristine", False),
+        custom=given.get("custom", []),
+        allow=[*given.get("allowlist", []), *given.get("whitelist", [])],
+        deny=[*given.get("denylist", []), *given.get("blacklist", [])],
+    )
+
+
+def _on_change(given: str) -> tuple[str, Any]:
+    kind, _, value = given.partition(":")
+    if kind in ("restart", "exit", "none") and not value:
+        return kind, ""
+    if kind == "signal" and value:
+        return kind, parse_signal(value)
+    if kind == "command" and value:
+        return kind, value
+    raise ValueError(f'invalid on_change "{given}"')

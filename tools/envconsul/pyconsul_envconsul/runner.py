@@ -1,0 +1,293 @@
+"""One run: first answers, the child, then restarts as answers change."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from pyconsul_client.tool import common, exits
+from pyconsul_client.tool.exits import ToolError
+from pyconsul_client.tool.pidfile import PidFile
+from pyconsul_client.tool.supervisor import SHELL, Program, Supervisor
+
+from .environment import collect, encoded
+from .fetch import fetch_all
+from .output import cache_text, read_cache, write_private
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import FrameType
+
+    from .config import CommandLine, Config
+    from .environment import Variables
+    from .sources import Answer, Question
+    from .watch import Watch
+
+PATIENCE = 10.0
+"""Seconds after which a missing variable is complained about, and again."""
+POLL = 1.0
+
+
+class _Interrupted(BaseException):
+    """A signal while there is no child yet; ``status`` 0 is a reload."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class Runner:
+    """Keeps the child's environment what the settings say."""
+
+    def __init__(self, line: CommandLine, config: Config) -> None:
+        self.config = config
+        self._line = line
+        self._parent: Variables = dict(os.environb)
+        self._text: dict[str, str] = dict(os.environ)
+        self._variables: Variables = {}
+        self._watch: Watch | None = None
+        self._supervisor: Supervisor | None = None
+        self._first_change: float | None = None
+        self._forced = False
+        self._told: set[str] = set()
+
+    def environment(self) -> Mapping[bytes, bytes]:
+        """Return the child's whole environment."""
+        base = {} if self.config.pristine else self._parent
+        return self.config.filters(base | self._variables)
+
+    def variables(self) -> Variables:
+        """Return the variables of the sources, fetched once."""
+        self._first()
+        return self._variables
+
+    def become(self) -> None:
+        """Fetch, then replace this process by the command. Returns never.
+
+        Raises ToolError.
+        """
+        self._first()
+        argv = self.config.program.argv
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        try:
+            os.execvpe(argv[0], argv, self.environment())
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            text = f'exec: "{argv[0]}": {reason}'
+            raise ToolError(exits.FAILED, text) from error
+
+    def run(self) -> int:
+        """Run until the child or a signal ends it; return the exit status."""
+        with PidFile(self.config.pid_file):
+            try:
+                self._guarded_first()
+            except _Interrupted as error:
+                return error.status
+            try:
+                return self._supervise()
+            finally:
+                if self._watch is not None:
+                    self._watch.stop()
+
+    def _guarded_first(self) -> None:
+        """Get the first answers; signals end it, as there is no child to tell."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            ours = number == self.config.kill_signal
+            raise _Interrupted(exits.STOPPED if ours else 128 + number)
+
+        def reload(number: int, frame: FrameType | None) -> None:
+            raise _Interrupted(0)
+
+        stops = {int(signal.SIGINT), int(signal.SIGTERM), self.config.kill_signal}
+        for number in stops - {0}:
+            signal.signal(number, stop)
+        if self.config.reload_signal:
+            signal.signal(self.config.reload_signal, reload)
+        while True:
+            try:
+                self._first()
+                return
+            except _Interrupted as error:
+                if error.status:
+                    raise
+                self._read_again()
+
+    def _first(self) -> None:
+        config = self.config
+        started = time.monotonic()
+        complained = started
+        while True:
+            self._fetch()
+            missing = self._missing()
+            if not missing:
+                return
+            now = time.monotonic()
+            names = ", ".join(missing)
+            limit = 0.0 if config.once else config.missing_timeout
+            if config.missing_timeout is not None:
+                limit = config.missing_timeout
+            if limit is not None and now - started >= limit:
+                raise ToolError(exits.FAILED, f"required and missing: {names}")
+            if now - complained >= PATIENCE:
+                complained = now
+                config.journal.warn(f"waiting for: {names}")
+            time.sleep(POLL)
+
+    def _fetch(self) -> None:
+        config = self.config
+        cached = read_cache(config.cache) if config.cache else None
+        backoff = common.backoff(config.values)
+        if cached is not None:
+            # There is something to start with: one try, the views do the rest.
+            backoff = common.Backoff(enabled=False)
+        try:
+            answers = fetch_all(
+                config.sources,
+                config.options,
+                config.max_stale,
+                backoff,
+                config.journal,
+            )
+        except ToolError as error:
+            if cached is None:
+                raise
+            config.journal.warn(f"{error}; starting with {config.cache}")
+            self._variables = cached
+            return
+        self._variables = self._collect(answers)
+        self._keep()
+
+    def _collect(self, answers: Mapping[Question, Answer]) -> Variables:
+        config = self.config
+        return collect(
+            config.sources,
+            answers,
+            sanitize=config.sanitize,
+            upcase=config.upcase,
+            dropped=self._tell_once,
+        )
+
+    def _missing(self) -> list[str]:
+        return [
+            name
+            for name in self.config.required
+            if encoded(name) not in self._variables
+        ]
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self.config.journal.warn(text)
+
+    def _keep(self) -> None:
+        if not self.config.cache:
+            return
+        try:
+            write_private(self.config.cache, cache_text(self._variables))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            self.config.journal.warn(f"{self.config.cache}: {reason}")
+
+    def _supervise(self) -> int:
+        config = self.config
+        handlers = {config.reload_signal: self._reload} if config.reload_signal else {}
+        supervisor = Supervisor(
+            config.program,
+            config.rules,
+            self.environment,
+            config.journal,
+            handlers=handlers,
+            stops=frozenset({config.kill_signal} - {0}),
+        )
+        self._supervisor = supervisor
+        # Once the loop runs, the child does: asyncio's import costs it nothing.
+        supervisor.call(self._begin_watch)
+        return supervisor.run()
+
+    def _begin_watch(self) -> None:
+        if self.config.once:
+            return
+        from .watch import Watch
+
+        supervisor = self._supervisor
+        assert supervisor is not None
+
+        def on_answers(answers: dict[Question, Answer]) -> None:
+            supervisor.call(lambda: self._answered(watch, answers))
+
+        watch = Watch(self.config, on_answers)
+        self._watch = watch
+        watch.start()
+
+    def _answered(self, watch: Watch, answers: dict[Question, Answer]) -> None:
+        if watch is not self._watch:
+            return
+        before = self._variables
+        self._variables = self._collect(answers)
+        if missing := self._missing():
+            # A child that runs is better than one without what it needs.
+            self.config.journal.warn(f"required and missing: {', '.join(missing)}")
+            self._variables = before
+            return
+        if self._forced:
+            self._forced = False
+            self._apply(force=True)
+        elif self._variables != before:
+            self._keep()
+            self._settle(before)
+
+    def _settle(self, before: Variables) -> None:
+        """Act ``min`` after the last change, at most ``max`` after the first."""
+        least, most = self.config.settle
+        now = time.monotonic()
+        if self._first_change is None:
+            self._first_change = now
+            self._acted_on = before
+        supervisor = self._supervisor
+        assert supervisor is not None
+        when = min(now + least, self._first_change + most)
+        supervisor.later("settle", when, self._settled)
+
+    def _settled(self) -> None:
+        self._first_change = None
+        if self._variables != self._acted_on:
+            self._apply()
+
+    def _apply(self, *, force: bool = False) -> None:
+        supervisor, config = self._supervisor, self.config
+        assert supervisor is not None
+        if force or config.on_change in ("restart", "signal"):
+            config.journal.info("the environment changed")
+            supervisor.restart(force=force)
+        elif config.on_change == "command":
+            command = [SHELL, "-c", config.on_change_value]
+            supervisor.helper(Program(command, shell=True))
+        elif config.on_change == "exit":
+            supervisor.stop(exits.OK)
+
+    def _read_again(self) -> bool:
+        try:
+            self.config = self._line.config(self._text)
+        except ToolError as error:
+            self.config.journal.error(f"the settings stay as they were: {error}")
+            return False
+        return True
+
+    def _reload(self) -> None:
+        """Read the settings again; the child restarts, also when nothing changed."""
+        supervisor = self._supervisor
+        assert supervisor is not None
+        if not self._read_again():
+            return
+        supervisor.program = self.config.program
+        supervisor.core.rules = self.config.rules
+        if self.config.once:
+            supervisor.restart(force=True)
+            return
+        if self._watch is not None:
+            self._watch.stop()
+        self._forced = True
+        self._begin_watch()
