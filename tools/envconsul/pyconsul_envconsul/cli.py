@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = line.config(dict(os.environ))
         journal = config.journal
         return _run(line, config)
+    except KeyboardInterrupt:
+        return exits.STOPPED
     except ToolError as error:
         journal.error(str(error))
         return error.status

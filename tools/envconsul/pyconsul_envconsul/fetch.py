@@ -10,7 +10,7 @@ import json
 import time
 from binascii import a2b_base64
 
-from pyconsul_client.errors import ApiError, ClientError, ProtocolError
+from pyconsul_client.errors import ApiError, ClientError, OptionsError, ProtocolError
 from pyconsul_client.oneshot import request
 from pyconsul_client.tool import exits
 from pyconsul_client.tool.exits import ToolError
@@ -51,6 +51,8 @@ def fetch_all(
             try:
                 found[question] = ask(question, options, max_stale)
                 backoff.reset()
+            except OptionsError as error:
+                raise ToolError(exits.BAD_CONFIG, str(error)) from error
             except ClientError as error:
                 pause = backoff.failed(_jitter())
                 if pause is None:

@@ -30,7 +30,7 @@ PATIENCE = 10.0
 POLL = 1.0
 
 
-class _Interrupted(BaseException):
+class EarlySignal(BaseException):
     """A signal while there is no child yet; ``status`` 0 is a reload."""
 
     def __init__(self, status: int) -> None:
@@ -46,6 +46,8 @@ class Runner:
         self._parent: Variables = dict(os.environb)
         self._text: dict[str, str] = dict(os.environ)
         self._variables: Variables = {}
+        self._acted_on: Variables = {}
+        """What the child was started with, or told of."""
         self._watch: Watch | None = None
         self._supervisor: Supervisor | None = None
         self._first_change: float | None = None
@@ -54,6 +56,7 @@ class Runner:
 
     def environment(self) -> Mapping[bytes, bytes]:
         """Return the child's whole environment."""
+        self._acted_on = self._variables
         base = {} if self.config.pristine else self._parent
         return self.config.filters(base | self._variables)
 
@@ -81,39 +84,34 @@ class Runner:
     def run(self) -> int:
         """Run until the child or a signal ends it; return the exit status."""
         with PidFile(self.config.pid_file):
-            try:
-                self._guarded_first()
-            except _Interrupted as error:
-                return error.status
-            try:
-                return self._supervise()
-            finally:
-                if self._watch is not None:
-                    self._watch.stop()
+            while True:
+                try:
+                    self._catch_early()
+                    self._first()
+                    return self._supervise()
+                except EarlySignal as error:
+                    if error.status:
+                        return error.status
+                    self._read_again()
+                finally:
+                    if self._watch is not None:
+                        self._watch.stop()
 
-    def _guarded_first(self) -> None:
-        """Get the first answers; signals end it, as there is no child to tell."""
+    def _catch_early(self) -> None:
+        """Let signals end it while there is no child to tell."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             ours = number == self.config.kill_signal
-            raise _Interrupted(exits.STOPPED if ours else 128 + number)
+            raise EarlySignal(exits.STOPPED if ours else 128 + number)
 
         def reload(number: int, frame: FrameType | None) -> None:
-            raise _Interrupted(0)
+            raise EarlySignal(0)
 
         stops = {int(signal.SIGINT), int(signal.SIGTERM), self.config.kill_signal}
         for number in stops - {0}:
             signal.signal(number, stop)
         if self.config.reload_signal:
             signal.signal(self.config.reload_signal, reload)
-        while True:
-            try:
-                self._first()
-                return
-            except _Interrupted as error:
-                if error.status:
-                    raise
-                self._read_again()
 
     def _first(self) -> None:
         config = self.config
@@ -204,12 +202,11 @@ class Runner:
         )
         self._supervisor = supervisor
         # Once the loop runs, the child does: asyncio's import costs it nothing.
-        supervisor.call(self._begin_watch)
+        if not config.once:
+            supervisor.call(self._begin_watch)
         return supervisor.run()
 
     def _begin_watch(self) -> None:
-        if self.config.once:
-            return
         from .watch import Watch
 
         supervisor = self._supervisor
@@ -218,9 +215,19 @@ class Runner:
         def on_answers(answers: dict[Question, Answer]) -> None:
             supervisor.call(lambda: self._answered(watch, answers))
 
-        watch = Watch(self.config, on_answers)
+        def on_crash(reason: str) -> None:
+            supervisor.call(lambda: self._crashed(reason))
+
+        watch = Watch(self.config, on_answers, on_crash)
         self._watch = watch
         watch.start()
+
+    def _crashed(self, reason: str) -> None:
+        supervisor = self._supervisor
+        assert supervisor is not None
+        self.config.journal.error(f"watching: {reason}; starting again")
+        when = time.monotonic() + PATIENCE
+        supervisor.later("watch", when, self._begin_watch)
 
     def _answered(self, watch: Watch, answers: dict[Question, Answer]) -> None:
         if watch is not self._watch:
@@ -229,23 +236,26 @@ class Runner:
         self._variables = self._collect(answers)
         if missing := self._missing():
             # A child that runs is better than one without what it needs.
-            self.config.journal.warn(f"required and missing: {', '.join(missing)}")
+            names = ", ".join(missing)
+            self.config.journal.warn(f"required and missing: {names}")
             self._variables = before
             return
+        if self._variables != before:
+            self._keep()
         if self._forced:
             self._forced = False
             self._apply(force=True)
-        elif self._variables != before:
-            self._keep()
-            self._settle(before)
+            if self.config.once:
+                watch.stop()
+        elif self._variables != self._acted_on:
+            self._settle()
 
-    def _settle(self, before: Variables) -> None:
+    def _settle(self) -> None:
         """Act ``min`` after the last change, at most ``max`` after the first."""
         least, most = self.config.settle
         now = time.monotonic()
         if self._first_change is None:
             self._first_change = now
-            self._acted_on = before
         supervisor = self._supervisor
         assert supervisor is not None
         when = min(now + least, self._first_change + most)
@@ -253,12 +263,14 @@ class Runner:
 
     def _settled(self) -> None:
         self._first_change = None
+        # Changed back meanwhile, or a child was started with it: nothing to do.
         if self._variables != self._acted_on:
             self._apply()
 
     def _apply(self, *, force: bool = False) -> None:
         supervisor, config = self._supervisor, self.config
         assert supervisor is not None
+        self._acted_on = self._variables
         if force or config.on_change in ("restart", "signal"):
             config.journal.info("the environment changed")
             supervisor.restart(force=force)
@@ -284,9 +296,6 @@ class Runner:
             return
         supervisor.program = self.config.program
         supervisor.core.rules = self.config.rules
-        if self.config.once:
-            supervisor.restart(force=True)
-            return
         if self._watch is not None:
             self._watch.stop()
         self._forced = True

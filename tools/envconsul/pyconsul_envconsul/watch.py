@@ -33,9 +33,15 @@ JOIN = 2.0
 
 
 class Watch:
-    """Calls ``on_answers`` (in its thread) once all have answered, and at changes."""
+    """Calls ``on_answers`` once all have answered, and at each change.
 
-    def __init__(self, config: Config, on_answers: OnAnswers) -> None:
+    Both functions are called in the thread of the views.
+    """
+
+    def __init__(
+        self, config: Config, on_answers: OnAnswers, on_crash: Callable[[str], None]
+    ) -> None:
+        self._on_crash = on_crash
         self._config = config
         self._on_answers = on_answers
         self._queries = {
@@ -61,7 +67,11 @@ class Watch:
         self._thread.join(JOIN)
 
     def _run(self) -> None:
-        anyio.run(self._main)
+        try:
+            anyio.run(self._main)
+        except Exception as error:
+            # Wrong TLS files after a reload, say: never silently without views.
+            self._on_crash(f"{type(error).__name__}: {_first(error)}")
 
     async def _main(self) -> None:
         import asyncio
@@ -121,3 +131,10 @@ def answer_of(query: Query, data: Any) -> Answer:
         pairs: list[KVPair] = data or []
         return [(pair.key, pair.raw) for pair in pairs]
     return data or []
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = error
+        error = group.exceptions[0]
+    return error
