@@ -27,6 +27,7 @@ FLOORS = {
     "dns": 4,
     "agent": 5,
     "cli": 6,
+    "testing": 6,
 }
 IMPURE = {"asyncio", "anyio", "socket", "ssl", "time", "logging"}
 # What each import root may take from the others. The command line reaches the

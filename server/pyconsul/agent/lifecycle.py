@@ -81,15 +81,22 @@ def node_id(config: AgentConfig) -> str:
 
 
 class Lifecycle:
-    """Builds and runs one agent; ``run`` returns the exit status."""
+    """Builds and runs one agent; ``run`` returns the exit status.
+
+    ``signals``: whether the process's signals are for this agent (it then has to
+    run in the main thread).
+    """
 
     def __init__(
         self,
         config: AgentConfig,
         output: LogOutput,
         load_config: Callable[[], AgentConfig],
+        *,
+        signals: bool = True,
     ) -> None:
         self._config = config
+        self._takes_signals = signals
         self._output = output
         self._load_config = load_config
         self._stop: asyncio.Event = asyncio.Event()
@@ -110,7 +117,8 @@ class Lifecycle:
                 agent = await self._start()
             except ConsulError as error:
                 raise StartError(str(error)) from error
-            self._signals()
+            if self._takes_signals:
+                self._signals()
             log.info("Consul agent running!")
             await self._until_stopped(agent)
         log.info("Exit code: code=%d", self._status)

@@ -123,7 +123,8 @@ class _StreamHandler(logging.Handler):
 class LogOutput:
     """The process's log: stdout, perhaps a file and syslog, and the streams.
 
-    ``handlers`` without a formatter get one of text or JSON lines.
+    ``handlers`` without a formatter get one of text or JSON lines. ``accept``
+    chooses the records, where several agents share a process.
     """
 
     def __init__(
@@ -132,16 +133,23 @@ class LogOutput:
         as_json: bool,
         stream: TextIO | None = None,
         handlers: Sequence[logging.Handler] = (),
+        accept: Callable[[logging.LogRecord], bool] | None = None,
     ) -> None:
         self._root = logging.getLogger()
+        self._accept = accept
         self._main: list[logging.Handler] = [logging.StreamHandler(stream), *handlers]
         for handler in self._main:
             if handler.formatter is None:
                 handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
-            self._root.addHandler(handler)
+            self._add(handler)
         self._streams: list[logging.Handler] = []
         logging.getLogger("asyncio").setLevel(logging.WARNING)
         self.set_level(level)
+
+    def _add(self, handler: logging.Handler) -> None:
+        if self._accept is not None:
+            handler.addFilter(self._accept)
+        self._root.addHandler(handler)
 
     def set_level(self, level: str) -> None:
         """Change what the process writes."""
@@ -159,7 +167,7 @@ class LogOutput:
         def attach(sink: Sink) -> None:
             handler = _StreamHandler(sink, LEVELS[level], as_json)
             self._streams.append(handler)
-            self._root.addHandler(handler)
+            self._add(handler)
             self._settle()
 
             def detach() -> None:

@@ -77,7 +77,7 @@ def _run(config: AgentConfig, load_config: Callable[[], AgentConfig]) -> int:
         return await life.run()
 
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(serve())
     except ConsulError as error:
         logging.getLogger("agent").error('Error starting agent: error="%s"', error)
@@ -88,7 +88,8 @@ def _run(config: AgentConfig, load_config: Callable[[], AgentConfig]) -> int:
         output.close()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the event loops of agents: uvloop's, where it is."""
     try:
         import uvloop
     except ImportError:

@@ -103,7 +103,7 @@ def _cluster(fields: Fields, raw: Fields, expect: int) -> Iterator[str]:
         yield "'bootstrap = true' requires 'server = true'"
     if expect > 0 and raw.get("bootstrap"):
         yield "'bootstrap_expect > 0' and 'bootstrap = true' are mutually exclusive"
-    multiplier: int = fields["performance"].raft_multiplier
+    multiplier: float = fields["performance"].raft_multiplier
     if not 1 <= multiplier <= 10:
         yield (
             f"performance.raft_multiplier cannot be {multiplier}. "
