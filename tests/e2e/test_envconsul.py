@@ -1,0 +1,465 @@
+"""envconsul with real agents, real children and real signals."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ENVCONSUL = [sys.executable, "-m", "pyconsul_envconsul.cli"]
+CASES = Path(__file__).parents[1] / "tool_cases"
+SHOW = 'echo "start A=$A B=$B N=$((${N:-0}))"; '
+LOOP = "trap 'echo INT; exit 3' INT; trap 'echo TERM; exit 4' TERM; "
+LOOP += "trap 'echo HUP' HUP; " + SHOW + "while :; do sleep 0.02; done"
+
+
+class Tool:
+    """A running envconsul whose output is in files."""
+
+    def __init__(self, folder: Path, port: int, *argv: str, **env: str) -> None:
+        self.out, self.err = folder / "out", folder / "err"
+        environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+        environ["CONSUL_HTTP_ADDR"] = f"127.0.0.1:{port}"
+        with open(self.out, "wb") as out, open(self.err, "wb") as err:
+            self.process = subprocess.Popen(
+                [*ENVCONSUL, *argv],
+                cwd=folder,
+                env=environ | env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    def text(self) -> str:
+        return self.out.read_text()
+
+    def until(self, words: str, count: int = 1, seconds: float = 15.0) -> None:
+        """Wait until the output has the words so often."""
+        deadline = time.monotonic() + seconds
+        while self.text().count(words) < count:
+            assert self.process.poll() is None, (self.text(), self.err.read_text())
+            assert time.monotonic() < deadline, (self.text(), self.err.read_text())
+            time.sleep(0.02)
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit status."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        return self.process.wait(20)
+
+
+Start = Callable[..., Tool]
+
+
+@pytest.fixture
+def start(tmp_path: Path, agent: Any) -> Iterator[Start]:
+    """Start envconsul against the agent; it is stopped afterwards."""
+    tools: list[Tool] = []
+
+    def begin(*argv: str, port: int = 0, **env: str) -> Tool:
+        tool = Tool(tmp_path, port or agent.ports["http"], *argv, **env)
+        tools.append(tool)
+        return tool
+
+    yield begin
+    for tool in tools:
+        if tool.process.poll() is None:
+            tool.process.kill()
+            tool.process.wait()
+
+
+def put(agent: Any, **pairs: str) -> None:
+    for name, value in pairs.items():
+        agent.put(f"/v1/kv/{name.replace('__', '/')}", value.encode())
+
+
+def alive(pid: int) -> bool:
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
+    except OSError:
+        return False
+
+
+def test_a_set_of_changes_is_one_restart(agent: Any, start: Start) -> None:
+    put(agent, app__A="1")
+    tool = start("-prefix=app", "-upcase", "sh", "-c", LOOP)
+    tool.until("start")
+    for number in range(30):
+        put(agent, **{f"app__k{number}": "x"})
+    put(agent, app__A="2", app__N="30")
+    tool.until("start A=2 B= N=30")
+    time.sleep(1.0)
+    assert tool.text().count("start") == 2
+    assert tool.end() == 12
+
+
+def test_changed_and_changed_back_is_no_restart(agent: Any, start: Start) -> None:
+    put(agent, app__A="1")
+    tool = start("-prefix=app", "-wait=700ms", "sh", "-c", LOOP)
+    tool.until("start")
+    time.sleep(0.5)
+    put(agent, app__A="2")
+    time.sleep(0.3)
+    put(agent, app__A="1")
+    time.sleep(1.2)
+    put(agent, app__B="3")
+    tool.until("start A=1 B=3")
+    assert tool.text().count("start") == 2
+
+
+def test_sigterm_is_for_the_child_and_its_status_is_ours(
+    agent: Any, start: Start
+) -> None:
+    put(agent, app__A="1")
+    tool = start("-prefix=app", "sh", "-c", LOOP)
+    tool.until("start")
+    assert tool.end(signal.SIGTERM) == 4
+    assert tool.text() == "start A=1 B= N=0\nTERM\n"
+
+
+def test_other_signals_reach_the_child(agent: Any, start: Start) -> None:
+    tool = start(
+        "-prefix=app",
+        "sh",
+        "-c",
+        "trap 'echo got USR1' USR1; trap 'echo got WINCH' WINCH; echo start; "
+        "while :; do sleep 0.02; done",
+    )
+    tool.until("start")
+    tool.process.send_signal(signal.SIGUSR1)
+    tool.until("got USR1")
+    tool.process.send_signal(signal.SIGWINCH)
+    tool.until("got WINCH")
+    assert tool.end() == 12
+
+
+def test_a_shell_command_ends_with_all_its_processes(agent: Any, start: Start) -> None:
+    tool = start("-prefix=app", "-exec", "sleep 300 & echo pid $!; sleep 301; true")
+    tool.until("pid ")
+    pid = int(tool.text().split()[1])
+    assert alive(pid)
+    assert tool.end() == 12
+    assert not alive(pid)
+
+
+def test_splay_delays_a_restart_but_not_the_end(agent: Any, start: Start) -> None:
+    put(agent, app__A="1")
+    tool = start("-prefix=app", "-exec-splay=1h", "sh", "-c", LOOP)
+    tool.until("start")
+    put(agent, app__A="2")
+    time.sleep(1.0)
+    assert tool.text().count("start") == 1
+    begun = time.monotonic()
+    assert tool.end() == 12
+    assert time.monotonic() - begun < 5
+
+
+def test_a_signal_instead_of_a_restart(agent: Any, start: Start) -> None:
+    put(agent, app__A="1")
+    tool = start("-prefix=app", "-on-change=signal:HUP", "sh", "-c", LOOP)
+    tool.until("start")
+    put(agent, app__A="2")
+    tool.until("HUP")
+    assert tool.text() == "start A=1 B= N=0\nHUP\n"
+    assert tool.end() == 12
+
+
+def test_a_command_or_an_end_instead_of_a_restart(agent: Any, start: Start) -> None:
+    put(agent, app__A="1")
+    tool = start("-prefix=app", "-on-change=command:echo now $A", "sh", "-c", LOOP)
+    tool.until("start")
+    put(agent, app__A="2")
+    tool.until("now 2")
+    assert tool.text().count("start") == 1
+    assert tool.end() == 12
+    tool = start("-prefix=app", "-on-change=exit", "sh", "-c", LOOP)
+    tool.until("start")
+    put(agent, app__A="3")
+    assert tool.wait() == 0
+
+
+def test_a_reload_reads_the_settings_again(
+    agent: Any, start: Start, tmp_path: Path
+) -> None:
+    put(agent, one__A="1", two__A="2")
+    path = tmp_path / "c.hcl"
+    path.write_text('prefix { path = "one" }')
+    tool = start("-config=c.hcl", "sh", "-c", LOOP)
+    tool.until("start A=1")
+    path.write_text("prefix {")
+    tool.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while "the settings stay" not in tool.err.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    path.write_text('prefix { path = "two" }')
+    tool.process.send_signal(signal.SIGHUP)
+    tool.until("start A=2")
+    put(agent, two__A="4")
+    tool.until("start A=4")
+    assert tool.text().count("start") == 3
+    assert tool.end() == 12
+
+
+def test_secrets_are_in_no_log_and_no_argument(agent: Any, start: Start) -> None:
+    put(agent, app__A="hunter2", app__bad="nul\0hunter2")
+    tool = start(
+        "-prefix=app", "-log-level=trace", "sh", "-c", LOOP, CONSUL_HTTP_TOKEN=""
+    )
+    tool.until("start A=hunter2")
+    put(agent, app__A="hunter22")
+    tool.until("start A=hunter22")
+    children = Path(f"/proc/{tool.process.pid}/task/{tool.process.pid}/children")
+    pids = [str(tool.process.pid), *children.read_text().split()]
+    assert len(pids) == 2
+    for pid in pids:
+        assert b"hunter2" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert tool.end() == 12
+    log = tool.err.read_text()
+    assert "[DEBUG]" in log
+    assert "NUL byte" in log
+    assert "hunter2" not in log
+
+
+def test_services_as_variables(agent: Any, start: Start) -> None:
+    agent.put(
+        "/v1/agent/service/register",
+        {"Name": "web", "ID": "web-1", "Port": 80, "Tags": ["v1", "v2"]},
+    )
+    tool = start(
+        "-service-query=web",
+        "-service-format-port={{ service }}-the-{{ key }}",
+        "-sanitize",
+        "-upcase",
+        "-exec",
+        'echo "$WEB_ID $WEB_NAME $WEB_TAG $WEB_THE_PORT"; sleep 60',
+    )
+    tool.until("web-1 web v1,v2 80")
+    agent.put("/v1/agent/service/register", {"Name": "web", "ID": "web-1", "Port": 81})
+    tool.until("web-1 web  81")
+
+
+def test_watch_false_leaves_no_parent(agent: Any, start: Start) -> None:
+    put(agent, app__A="1")
+    tool = start("-prefix=app", "-watch=false", "sh", "-c", "echo $$ $A; exit 5")
+    assert tool.wait() == 5
+    assert tool.text() == f"{tool.process.pid} 1\n"
+
+
+def test_required_variables(agent: Any, start: Start) -> None:
+    put(agent, app__A="1")
+    tool = start("-once", "-prefix=app", "-required=B", "true")
+    assert tool.wait() == 14
+    assert "required and missing: B" in tool.err.read_text()
+    tool = start("-prefix=app", "-required=B", "sh", "-c", LOOP)
+    time.sleep(0.5)
+    assert tool.text() == ""
+    put(agent, app__B="2")
+    tool.until("start A=1 B=2")
+    agent.request("DELETE", "/v1/kv/app/B")
+    time.sleep(1.0)
+    assert tool.text().count("start") == 1
+    assert tool.end() == 12
+
+
+def test_a_start_from_the_cache_without_consul(
+    agent: Any, start: Start, tmp_path: Path
+) -> None:
+    put(agent, app__A="kept")
+    common = ("-prefix=app", "-cache=cache", "sh", "-c", 'echo "A=$A"')
+    assert start(*common).wait() == 0
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o600
+    tool = start(*common, port=1)
+    assert tool.wait() == 0
+    assert tool.text() == "A=kept\n"
+    assert "refused" in tool.err.read_text()
+
+
+def test_it_waits_for_an_agent_that_comes_later(
+    agents: Callable[..., Any], start: Start, agent: Any
+) -> None:
+    agent.stop()
+    tool = start("-prefix=app", "-consul-retry-attempts=0", "sh", "-c", LOOP)
+    time.sleep(0.6)
+    assert tool.text() == ""
+    agent.start()
+    tool.until("start", seconds=30)
+    # A Consul that is away does not end a child that runs.
+    agent.stop()
+    time.sleep(1.5)
+    assert tool.process.poll() is None
+    agent.start()
+    put(agent, app__A="back")
+    tool.until("start A=back", seconds=60)
+    assert tool.end() == 12
+
+
+def test_retries_used_up(start: Start) -> None:
+    tool = start(
+        "-once",
+        "-prefix=app",
+        "-consul-retry-attempts=2",
+        "-consul-retry-backoff=10ms",
+        "true",
+        port=1,
+    )
+    assert tool.wait() == 14
+    assert tool.err.read_text().count("retry in") == 2
+
+
+@pytest.mark.parametrize(("number", "status"), [(2, 12), (15, 143)])
+def test_a_signal_before_there_is_a_child(
+    start: Start, number: int, status: int
+) -> None:
+    tool = start("-prefix=app", "-pid-file=pid", "true", port=1)
+    deadline = time.monotonic() + 10
+    while "retry in" not in tool.err.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert tool.end(number) == status
+    assert "Traceback" not in tool.err.read_text()
+
+
+def test_the_pid_file_is_there_while_it_runs(
+    agent: Any, start: Start, tmp_path: Path
+) -> None:
+    tool = start("-prefix=app", "-pid-file=pid", "sh", "-c", LOOP)
+    tool.until("start")
+    assert (tmp_path / "pid").read_text() == f"{tool.process.pid}\n"
+    assert tool.end() == 12
+    assert not (tmp_path / "pid").exists()
+
+
+def test_variables_printed(agent: Any, start: Start, tmp_path: Path) -> None:
+    put(agent, app__A="it's", app__B="2")
+    tool = start("-prefix=app", "-format=export")
+    assert tool.wait() == 0
+    assert tool.text() == "export A='it'\\''s'\nexport B='2'\n"
+    tool = start("-prefix=app", "-format=json", "-out=vars.json")
+    assert tool.wait() == 0
+    assert json.loads((tmp_path / "vars.json").read_text()) == {"A": "it's", "B": "2"}
+    assert stat.S_IMODE((tmp_path / "vars.json").stat().st_mode) == 0o600
+
+
+def test_single_keys_and_raw_prefixes(agent: Any, start: Start) -> None:
+    put(agent, t__a="1", t2__a="2", one__x="3")
+    tool = start("-once", "-raw-prefix", "-prefix=t", "-key", "X=one/x", "env")
+    assert tool.wait() == 0
+    lines = tool.text().splitlines()
+    assert {"a=1", "2/a=2", "X=3"} <= set(lines)
+
+
+def test_help_version_and_vault(start: Start) -> None:
+    tool = start("-h")
+    assert tool.wait() == 0
+    assert "-service-query" in tool.text()
+    tool = start("-version")
+    assert tool.wait() == 0
+    assert "envconsul" in tool.text()
+    tool = start("-vault-addr=x", "true")
+    assert tool.wait() == 13
+    tool = start("-secret=x", "true")
+    assert tool.wait() == 15
+    assert "Vault is not supported" in tool.err.read_text()
+
+
+def test_the_token_of_a_file_is_sent(start: Start, tmp_path: Path) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.path, self.headers.get("X-Consul-Token")))
+            stale = "stale" in self.path
+            self.send_response(200)
+            self.send_header("X-Consul-KnownLeader", "true")
+            self.send_header("X-Consul-LastContact", "9000" if stale else "0")
+            self.end_headers()
+            self.wfile.write(b'[{"Key": "app/A", "Value": "eA=="}]')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        (tmp_path / "token").write_text("s3cret\n")
+        tool = start(
+            "-once",
+            "-prefix=app",
+            "-consul-token-file=token",
+            "sh",
+            "-c",
+            "echo $A",
+            port=server.server_port,
+        )
+        assert tool.wait() == 0
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert tool.text() == "x\n"
+    # An answer older than max_stale is asked for again, of the leader.
+    assert [path for path, _ in seen] == [
+        "/v1/kv/app/?recurse&stale",
+        "/v1/kv/app/?recurse",
+    ]
+    assert {token for _, token in seen} == {"s3cret"}
+
+
+def test_as_process_1_it_reaps_orphans(agent: Any, tmp_path: Path) -> None:
+    unshare = shutil.which("unshare")
+    namespaces = [unshare or "", "-Urpf", "--mount-proc", "--kill-child"]
+    if not unshare or subprocess.run([*namespaces, "true"], check=False).returncode:
+        pytest.skip("no namespaces here")
+    # An orphan of process 1 that ends while the child runs must not stay a zombie.
+    script = "(sleep 0.1 & ) ; sleep 0.8; grep -h State /proc/[0-9]*/status; exit 6"
+    command = [*namespaces, *ENVCONSUL, "-prefix=app", "sh", "-c", script]
+    environ = os.environ | {"CONSUL_HTTP_ADDR": f"127.0.0.1:{agent.ports['http']}"}
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 6, done.stderr
+    assert "State:" in done.stdout
+    assert "zombie" not in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_the_recorded_cases() -> None:
+    """What the reference did, or what is wanted where it does harm."""
+    agent = f"{sys.executable} -m pyconsul.cli.main agent -dev -bind 127.0.0.1 "
+    agent += "-client 127.0.0.1 -node {node} -datacenter {dc} -http-port {http} "
+    agent += "-dns-port {dns} -grpc-port {grpc} -server-port {server} "
+    agent += "-serf-lan-port {lan} -serf-wan-port {wan} -log-level err"
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(CASES / "run_tool_cases.py"),
+            f"--agent={agent}",
+            f"--envconsul={' '.join(ENVCONSUL)}",
+            f"--port={21800 + os.getpid() % 300 * 20}",
+            "envconsul",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " 0 failed" in done.stdout
