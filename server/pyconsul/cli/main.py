@@ -23,6 +23,10 @@ COMMANDS = {
     "catalog datacenters": "catalog:DATACENTERS",
     "catalog nodes": "catalog:NODES",
     "catalog services": "catalog:SERVICES",
+    "config delete": "config:DELETE",
+    "config list": "config:LIST",
+    "config read": "config:READ",
+    "config write": "config:WRITE",
     "debug": "debug:DEBUG",
     "event": "event:EVENT",
     "exec": "",
@@ -59,6 +63,9 @@ COMMANDS = {
     "watch": "",
 }
 """Module and name of every command; "" for one that parses its own flags."""
+
+LATER = frozenset(("acl", "connect", "intention", "login", "logout", "tls"))
+"""Commands of Consul for what is not built yet."""
 
 GROUPS = frozenset(
     name[:at] for name in COMMANDS for at, char in enumerate(name) if char == " "
@@ -111,6 +118,13 @@ def _dispatch(words: list[str]) -> int:
     if first in COMMANDS:
         return _run(first, words[1:])
     from .errors import UNKNOWN_COMMAND
+
+    if first in LATER:
+        sys.stderr.write(
+            f'pyconsul does not have the command "{first}" yet. It runs without ACLs, '
+            "TLS and the service mesh.\n"
+        )
+        return UNKNOWN_COMMAND
     from .overview import overview
 
     sys.stderr.write(overview())
