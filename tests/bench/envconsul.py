@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from harness import BIN, LOAD_CORE, Http, agent, pinned
+from harness import BIN, LOAD_CORE, agent, pinned
 
 KEYS = 100
 ROUNDS = 25
@@ -42,10 +42,10 @@ def main() -> None:
         "envconsul -watch=false": [*envconsul, "-watch=false", "true"],
     }
     with agent() as server:
-        put = Http(server.http)
+        put = server.http
         for number in range(KEYS):
             put("PUT", f"/v1/kv/bench/key{number}", b"x" * 20)
-        environ = os.environ | {"CONSUL_HTTP_ADDR": f"127.0.0.1:{server.http}"}
+        environ = os.environ | {"CONSUL_HTTP_ADDR": f"127.0.0.1:{server.http_port}"}
         times: dict[str, list[float]] = {name: [] for name in commands}
         for number in range(rounds + 1):
             for name, command in commands.items():

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds after which a missing variable is complained about, and again."""
 POLL = 1.0
+WATCH_DELAY = 0.1
+"""Seconds for the child to begin, or a short one to end, before views are made."""
 
 
 class EarlySignal(BaseException):
@@ -201,9 +203,9 @@ class Runner:
             stops=frozenset({config.kill_signal} - {0}),
         )
         self._supervisor = supervisor
-        # Once the loop runs, the child does: asyncio's import costs it nothing.
         if not config.once:
-            supervisor.call(self._begin_watch)
+            begin = time.monotonic() + WATCH_DELAY
+            supervisor.later("watch", begin, self._begin_watch)
         return supervisor.run()
 
     def _begin_watch(self) -> None:

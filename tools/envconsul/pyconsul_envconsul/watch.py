@@ -1,6 +1,7 @@
 """Views of all questions in a thread of its own, begun once the child runs.
 
-asyncio is imported here, off the start path. Views retry for ever: a Consul
+asyncio and the client are imported in that thread, off the start path and beside
+the supervisor, which hears signals meanwhile. Views retry for ever: a Consul
 that is away is no reason to end a child that runs.
 """
 
@@ -8,26 +9,26 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, Any, cast
 
-import anyio
-
-from pyconsul_client.client import Client
-from pyconsul_client.queries import Kind, Query
-from pyconsul_client.view import Rules, Views
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from typing import Any
+
+    import anyio
 
     from pyconsul_client.errors import ClientError
+    from pyconsul_client.queries import Query
     from pyconsul_client.records import KVPair
+    from pyconsul_client.view import Views
 
     from .config import Config
     from .sources import Answer, Question
 
     OnAnswers = Callable[[dict[Question, Answer]], None]
 
+KV = "/v1/kv/"
 JOIN = 2.0
 """Seconds to let the views close their connections."""
 
@@ -44,9 +45,8 @@ class Watch:
         self._on_crash = on_crash
         self._config = config
         self._on_answers = on_answers
-        self._queries = {
-            query_of(source.question): source.question for source in config.sources
-        }
+        self._queries: dict[Query, Question] = {}
+        self._views: Views | None = None
         self._stop_lock = threading.Lock()
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -64,10 +64,13 @@ class Watch:
             loop, scope = self._loop, self._scope
             if loop is not None and scope is not None:
                 loop.call_soon_threadsafe(scope.cancel)
-        self._thread.join(JOIN)
+        if loop is not None:
+            self._thread.join(JOIN)
 
     def _run(self) -> None:
         try:
+            import anyio
+
             anyio.run(self._main)
         except Exception as error:
             # Wrong TLS files after a reload, say: never silently without views.
@@ -76,7 +79,15 @@ class Watch:
     async def _main(self) -> None:
         import asyncio
 
+        import anyio
+
+        from pyconsul_client.client import Client
+        from pyconsul_client.view import Rules, Views
+
         config = self._config
+        self._queries = {
+            query_of(source.question): source.question for source in config.sources
+        }
         rules = Rules(
             wait=config.block_wait,
             stale=config.max_stale > 0,
@@ -99,6 +110,7 @@ class Watch:
             self._loop = None
 
     def _changed(self, query: Query) -> None:
+        assert self._views is not None
         views = {
             question: self._views.get(query)
             for query, question in self._queries.items()
@@ -118,22 +130,26 @@ class Watch:
 
 def query_of(question: Question) -> Query:
     """Return the view's query of a question."""
+    from pyconsul_client.queries import Kind, Query
+
     path, params = question
     kind = Kind.JSON
-    if path.startswith("/v1/kv/"):
+    if path.startswith(KV):
         kind = Kind.KV_PAIRS
     return Query(path, params, kind)
 
 
 def answer_of(query: Query, data: Any) -> Answer:
     """Return a view's data in the form ``fetch.ask`` gives."""
-    if query.kind is Kind.KV_PAIRS:
+    if query.path.startswith(KV):
         pairs: list[KVPair] = data or []
         return [(pair.key, pair.raw) for pair in pairs]
     return data or []
 
 
 def _first(error: BaseException) -> BaseException:
+    from typing import cast
+
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     return error
