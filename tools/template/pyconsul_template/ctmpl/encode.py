@@ -1,0 +1,200 @@
+"""JSON, YAML and TOML texts in the layout of Go's encoders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from pyconsul_template.ctmpl.errors import GoExecError
+from pyconsul_template.ctmpl.values import (
+    float_text,
+    keys_sorted,
+    struct_values,
+    type_name,
+)
+from pyconsul_template.yaml_text import to_yaml
+
+DEPTH_MAX = 100
+_JSON_ESCAPES = {
+    **{'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"},
+    **{"\b": "\\b", "\f": "\\f"},
+}
+_HTML = frozenset("<>&")
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a value with records as maps, lists and maps as Python's own."""
+    if depth > DEPTH_MAX:
+        raise GoExecError(f"nested deeper than {DEPTH_MAX}")
+    if isinstance(value, dict):
+        found = cast("dict[Any, Any]", value)
+        return {str(key): plain(found[key], depth + 1) for key in keys_sorted(found)}
+    if isinstance(value, list | tuple):
+        return [plain(item, depth + 1) for item in cast("Sequence[Any]", value)]
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(item, depth + 1) for name, item in struct_values(value)}
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise GoExecError(f"unsupported type: {type_name(value)}")
+
+
+def json_string(text: str, *, escape: bool) -> str:
+    """Return a string as JSON; ``escape`` also writes ``<>&`` as codes."""
+    found = ['"']
+    for char in text:
+        code = ord(char)
+        if char in _JSON_ESCAPES:
+            found.append(_JSON_ESCAPES[char])
+        elif 0xD800 <= code < 0xE000:
+            found.append("\\ufffd")
+        elif code < 0x20 or code in (0x2028, 0x2029) or (escape and char in _HTML):
+            found.append(f"\\u{code:04x}")
+        else:
+            found.append(char)
+    found.append('"')
+    return "".join(found)
+
+
+def json_float(value: float) -> str:
+    """Return a float as JSON: with an exponent only from 1e21 or below 1e-6."""
+    if not math.isfinite(value):
+        raise GoExecError(f"json: unsupported value: {float_text(value)}")
+    size = abs(value)
+    if value.is_integer() and size < 1e21:
+        return f"{value:.0f}" if value else "-0" if str(value)[0] == "-" else "0"
+    if size < 1e-6 or size >= 1e21:
+        mantissa, _, power = repr(value).partition("e")
+        mantissa = mantissa.removesuffix(".0")
+        sign = power[0] if power[:1] in ("-", "+") else "+"
+        return f"{mantissa}e{sign}{power.lstrip('+-0')}"
+    text = repr(value)
+    return text if "e" not in text else f"{value:.20f}".rstrip("0")
+
+
+def to_json(value: Any, *, indent: str = "", escape: bool = True) -> str:
+    """Return JSON, map keys sorted; ``indent`` puts each item on its own line."""
+    return "".join(_json(plain(value), indent, "\n", escape=escape))
+
+
+def _json(value: Any, indent: str, line: str, *, escape: bool) -> Iterable[str]:
+    if isinstance(value, dict | list) and value:
+        is_map = isinstance(value, dict)
+        opening, closing = "{}" if is_map else "[]"
+        inner = line + indent
+        items: Iterable[tuple[str, Any]] = (
+            cast("dict[str, Any]", value).items()
+            if is_map
+            else (("", item) for item in cast("list[Any]", value))
+        )
+        before = opening
+        for key, item in items:
+            yield before
+            if indent:
+                yield inner
+            if is_map:
+                yield json_string(key, escape=escape)
+                yield ": " if indent else ":"
+            yield from _json(item, indent, inner, escape=escape)
+            before = ","
+        if indent:
+            yield line
+        yield closing
+    elif isinstance(value, dict):
+        yield "{}"
+    elif isinstance(value, list):
+        yield "[]"
+    elif isinstance(value, str):
+        yield json_string(value, escape=escape)
+    elif isinstance(value, bool):
+        yield "true" if value else "false"
+    elif value is None:
+        yield "null"
+    else:
+        yield json_float(value) if isinstance(value, float) else str(value)
+
+
+def yaml_of(value: Any) -> str:
+    """Return YAML in yaml.v2's layout, without the final line end."""
+    return to_yaml(_yaml_numbers(plain(value)))
+
+
+def _yaml_numbers(value: Any) -> Any:
+    """Return the value with floats that are whole as whole numbers, as in Go."""
+    if isinstance(value, dict):
+        found = cast("dict[str, Any]", value)
+        return {key: _yaml_numbers(item) for key, item in found.items()}
+    if isinstance(value, list):
+        return [_yaml_numbers(item) for item in cast("list[Any]", value)]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e6:
+        return int(value)
+    return value
+
+
+def toml_of(value: Any) -> str:
+    """Return TOML: plain values first, then tables, keys sorted."""
+    tree = plain(value)
+    if not isinstance(tree, dict):
+        raise GoExecError(f"toTOML: a {type_name(value)} is no table")
+    lines: list[str] = []
+    _table(cast("dict[str, Any]", tree), (), lines)
+    return "\n".join(lines).strip("\n")
+
+
+def _table(table: dict[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
+    pad = "  " * len(path)
+    tables: list[tuple[str, Any]] = []
+    for key in sorted(table):
+        value = table[key]
+        if value is None:
+            continue
+        if isinstance(value, dict) or _is_table_list(value):
+            tables.append((key, value))
+        else:
+            lines.append(f"{pad}{_toml_key(key)} = {_toml(value)}")
+    for key, value in tables:
+        here = (*path, key)
+        name = ".".join(map(_toml_key, here))
+        head = "  " * (len(here) - 1)
+        if isinstance(value, dict):
+            lines.extend(("", f"{head}[{name}]"))
+            _table(cast("dict[str, Any]", value), here, lines)
+            continue
+        for item in cast("list[dict[str, Any]]", value):
+            lines.extend(("", f"{head}[[{name}]]"))
+            _table(item, here, lines)
+
+
+def _is_table_list(value: Any) -> bool:
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(item, dict) for item in cast("list[Any]", value))
+
+
+def _toml_key(key: str) -> str:
+    is_bare = key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key)
+    return key if is_bare else json_string(key, escape=False)
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case str():
+            return json_string(value, escape=False)
+        case bool():
+            return "true" if value else "false"
+        case float():
+            text = repr(value) if math.isfinite(value) else str(value)
+            return text
+        case list():
+            items = [
+                _toml(item) for item in cast("list[Any]", value) if item is not None
+            ]
+            return f"[{', '.join(items)}]"
+        case dict():
+            found = cast("dict[str, Any]", value)
+            inner = ", ".join(f"{_toml_key(k)} = {_toml(v)}" for k, v in found.items())
+            return f"{{{inner}}}"
+        case _:
+            return str(value)

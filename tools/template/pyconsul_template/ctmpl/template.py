@@ -1,0 +1,182 @@
+"""A Go template bound to a source of data, errors as ``file:line: text``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyconsul_template.ctmpl.compiler import Program, compile_tree
+from pyconsul_template.ctmpl.errors import GoExecError, GoSyntaxError
+from pyconsul_template.ctmpl.functions import Environment, function_table
+from pyconsul_template.ctmpl.lookups import GoLookups
+from pyconsul_template.ctmpl.methods import call_method
+from pyconsul_template.ctmpl.parser import parse
+from pyconsul_template.ctmpl.values import elements, pairs
+from pyconsul_template.engine import Outcome
+from pyconsul_template.render import (
+    OUTPUT_BYTES_MAX,
+    Rendered,
+    TemplateError,
+    TemplateSource,
+)
+from pyconsul_template.source import Entry, Source
+
+CALLS_MAX = 100
+"""Templates within each other by ``template`` and ``executeTemplate``."""
+TURNS_MAX = 10_000_000
+"""Turns of all loops, and template calls, of one render."""
+
+
+class GoTemplate:
+    """A compiled Go template."""
+
+    def __init__(self, source: TemplateSource, data: Source) -> None:
+        """Compile; raises ``TemplateError`` for a missing file or wrong syntax."""
+        self.source = source
+        self._label = str(source.path) if source.path else source.name or "contents"
+        self._lookups = GoLookups(data, source.file_root)
+        self._turns = 0
+        self._calls = 0
+        self._environment = Environment(
+            lookups=self._lookups,
+            denied=source.denied,
+            file_root=source.file_root,
+            execute=self._execute,
+        )
+        self._program = self._compiled()
+        self._bodies = self._loaded(self._program)
+
+    def _text(self) -> str:
+        path = self.source.path
+        if path is None:
+            return self.source.contents
+        try:
+            return path.read_bytes().decode("utf-8", "surrogateescape")
+        except OSError as error:
+            raise TemplateError(str(path), None, error.strerror or "?") from error
+
+    def _compiled(self) -> Program:
+        text, source = self._text(), self.source
+        functions = function_table(self._environment)
+        left = source.left_delimiter or "{{"
+        right = source.right_delimiter or "}}"
+        try:
+            tree = parse(text, functions, left, right)
+        except GoSyntaxError as error:
+            raise TemplateError(self._label, error.line, error.text) from error
+        try:
+            return compile_tree(tree, functions, strict=source.error_on_missing_key)
+        except (RecursionError, SyntaxError, MemoryError) as error:
+            raise TemplateError(self._label, 1, f"too complex: {error}") from error
+
+    def _loaded(self, program: Program) -> dict[str, Callable[..., None]]:
+        names: dict[str, Any] = {
+            **program.constants,
+            "T": self._call,
+            "M": call_method,
+            "X": _fail,
+            "R": self._elements,
+            "R2": self._pairs,
+            "str": str,
+            "__builtins__": {},
+        }
+        # The code was made from the tree alone: no text of the template is in it.
+        exec(program.code, names)
+        return {name: names[python] for name, python in program.bodies.items()}
+
+    def render(self) -> Rendered:
+        """Render with the data there is now; raises ``TemplateError``.
+
+        An error while data is missing is no error: it comes from the missing data.
+        """
+        lookups = self._lookups
+        lookups.begin()
+        self._turns = self._calls = 0
+        self._environment.begin()
+        found: list[str] = []
+        try:
+            self._bodies[""](None, found.append, found.extend)
+        except Exception as error:
+            # Whatever an operation raises is the template's error.
+            if not lookups.is_held():
+                raise self._located(error) from error
+            found.clear()
+        content = "".join(found).encode("utf-8", "surrogateescape")
+        if len(content) > OUTPUT_BYTES_MAX:
+            raise TemplateError(self._label, None, f"over {OUTPUT_BYTES_MAX} bytes")
+        if not lookups.is_held():
+            try:
+                self._environment.commit()
+            except (GoExecError, OSError) as error:
+                raise TemplateError(self._label, None, f"{error}") from error
+        return Rendered(content, lookups.outcome())
+
+    def failed(self) -> Outcome[Entry]:
+        """Return the outcome of the render that has just raised."""
+        return self._lookups.outcome(failed=True)
+
+    def files(self) -> frozenset[Path]:
+        """Return the files the last render read by ``file``."""
+        return self._lookups.files
+
+    def _located(self, error: Exception) -> TemplateError:
+        place = self._program.place(error.__traceback__)
+        text = str(error) or type(error).__name__
+        if isinstance(error, UnboundLocalError):
+            text = "undefined variable"
+        elif isinstance(error, RecursionError):
+            text = "nested too deeply"
+        elif not isinstance(error, GoExecError):
+            text = f"{type(error).__name__}: {text}"
+        if place is None:
+            return TemplateError(self._label, None, text)
+        at = f" at <{place.text}>" if place.text else ""
+        text = f'executing "{place.definition}"{at}: {text}'
+        return TemplateError(self._label, place.line, text)
+
+    # What the compiled code calls
+
+    def _call(
+        self,
+        name: str,
+        value: Any,
+        append: Callable[[str], None],
+        extend: Callable[[Sequence[str]], None],
+    ) -> None:
+        body = self._bodies.get(name)
+        if body is None or not name:
+            raise GoExecError(f'template "{name}" not defined')
+        if self._calls >= CALLS_MAX:
+            raise GoExecError(f"exceeded maximum template depth ({CALLS_MAX})")
+        self._spend(1)
+        self._calls += 1
+        try:
+            body(value, append, extend)
+        finally:
+            self._calls -= 1
+
+    def _execute(self, name: str, value: Any) -> str:
+        """Return the text of a definition, for ``executeTemplate``."""
+        found: list[str] = []
+        self._call(name, value, found.append, found.extend)
+        return "".join(found)
+
+    def _spend(self, turns: int) -> None:
+        self._turns += turns
+        if self._turns > TURNS_MAX:
+            raise GoExecError(f"over {TURNS_MAX} turns of loops")
+
+    def _elements(self, value: Any) -> Sequence[Any]:
+        found = elements(value)
+        self._spend(len(found))
+        return found
+
+    def _pairs(self, value: Any) -> Sequence[tuple[Any, Any]]:
+        found = pairs(value)
+        self._spend(len(found))
+        return found
+
+
+def _fail(text: str) -> Any:
+    raise GoExecError(text)
