@@ -35,6 +35,7 @@ IMPURE = {"asyncio", "anyio", "socket", "ssl", "time", "logging"}
 MAY_IMPORT = {
     "pyconsul_client": set[str](),
     "pyconsul_envconsul": {"pyconsul_client"},
+    "pyconsul_replicate": {"pyconsul_client"},
     "pyconsul_template": {"pyconsul_client"},
     "pyconsul_watch": {"pyconsul_client"},
     "pyconsul": {"pyconsul_client", "pyconsul_watch"},
@@ -43,6 +44,7 @@ SOURCES = {
     "pyconsul": ROOT / "server",
     "pyconsul_client": ROOT / "client",
     "pyconsul_envconsul": ROOT / "tools" / "envconsul",
+    "pyconsul_replicate": ROOT / "tools" / "replicate",
     "pyconsul_template": ROOT / "tools" / "template",
     "pyconsul_watch": ROOT / "tools" / "watch",
 }

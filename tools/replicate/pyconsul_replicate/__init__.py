@@ -1,0 +1,1 @@
+"""pyconsul-replicate: copies KV trees from one cluster into others."""

@@ -1,0 +1,263 @@
+"""Settings of the replicator: flags over environment over files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from pyconsul_client.errors import FlagError, SettingsError
+from pyconsul_client.goflags import FlagSet
+from pyconsul_client.options import Options
+from pyconsul_client.tool import common, schema
+from pyconsul_client.tool.schema import (
+    Many,
+    One,
+    Schema,
+    Values,
+    boolean,
+    duration,
+    number,
+    text,
+)
+
+from .job import Settings
+from .model import Pair, Rules, make_pair, overlap, parse_pair
+
+DEFAULT_STATUS_DIR = "service/consul-replicate/statuses"
+DEFAULT_RECONCILE_S = 60.0
+DEFAULT_BLOCK_S = 60.0
+USAGE = """\
+Usage: pyconsul-replicate [options]
+
+  Copies KV trees from one datacenter or cluster into others, and keeps
+  them equal. Keys outside the trees are never touched.
+"""
+GROUP = "Replication Options"
+SAFETY = "Safety Options"
+
+KEYS: Schema = common.COMMON | {
+    "allow_loop": boolean,
+    "allow_mass_delete": boolean,
+    "delete": boolean,
+    "destination": Many(common.CONSUL | {"datacenter": text}),
+    "dry_run": boolean,
+    "exclude": Many({"source": text}),
+    "exclude_matches": Many({"pattern": text}),
+    "max_deletes": number,
+    "once": boolean,
+    "prefix": Many(
+        {"source": text, "datacenter": text, "destination": text, "key": boolean}
+    ),
+    "reconcile_interval": duration,
+    "source": One(common.CONSUL),
+    "status_addr": text,
+    "status_dir": text,
+}
+KEYS.pop("exec")
+
+_SWITCHES = (
+    ("once", "once", GROUP, "Copy once and end; wait for all prefixes."),
+    ("dry-run", "dry_run", GROUP, "Show what would change, change nothing."),
+    ("allow-mass-delete", "allow_mass_delete", SAFETY,
+     "Carry out deletes that are refused otherwise: an empty source, too many, "
+     "a source whose index went back."),
+    ("allow-loop", "allow_loop", SAFETY,
+     "Copy although the source is itself copied from the destination."),
+)  # fmt: skip
+_VALUES = (
+    ("status-dir", "status_dir", text, GROUP,
+     f"Folder of the status keys. The default is {DEFAULT_STATUS_DIR}."),
+    ("status-addr", "status_addr", text, GROUP,
+     "HOST:PORT for /metrics, /status and /health. Off by default."),
+    ("source-addr", "source.address", text, GROUP,
+     "Agent to read from, where it is not reached through the destination's."),
+    ("source-token", "source.token", text, GROUP, "ACL token of the source."),
+    ("source-token-file", "source.token_file", text, GROUP, "File with that token."),
+    ("source-ca-cert", "source.ssl.ca_cert", text, GROUP,
+     "CA certificate of the source's agent."),
+    ("reconcile-interval", "reconcile_interval", duration, GROUP,
+     "Time between full comparisons. The default is 60s."),
+    ("max-deletes", "max_deletes", number, SAFETY,
+     "Most deletes in one pass. The default is 100, or a tenth of the keys there."),
+)  # fmt: skip
+
+
+class Side(msgspec.Struct, frozen=True):
+    """An agent and the datacenter asked for through it."""
+
+    options: Options
+    datacenter: str = ""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a run needs."""
+
+    values: Values
+    pairs: list[Pair]
+    rules: Rules
+    source: Side | None
+    destinations: list[Side]
+    job: Settings
+    once: bool
+    status_addr: str
+    max_stale: float
+
+    @property
+    def attempts_given(self) -> bool:
+        """Whether the user limited the tries."""
+        return schema.get(self.values, "consul.retry.attempts") is not None
+
+
+def make_flags() -> FlagSet:
+    """Return the declared flags."""
+    flags = FlagSet()
+    common.add_common_flags(flags)
+    flags.strings("prefix", "SRC@DC[:DST], or key:KEY@DC[:DST].", group=GROUP)
+    flags.strings("exclude", "Text prefix of source keys to leave out.", group=GROUP)
+    flags.strings(
+        "exclude-match", "Glob, or re:REGEX, of source keys to leave out.", group=GROUP
+    )
+    flags.strings("dest-addr", "Agent to write to; may be repeated.", group=GROUP)
+    flags.boolean("no-delete", text="Never delete anything.", group=SAFETY)
+    for name, _, group, help_text in _SWITCHES:
+        flags.boolean(name, text=help_text, group=group)
+    for name, _, field, group, help_text in _VALUES:
+        flags.custom(name, None, common.flag_parser(field), help_text, group=group)
+    return flags
+
+
+def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
+    """Return the settings; raises FlagError, SettingsError or OptionsError."""
+    file = schema.read(flags.many("config"), KEYS)
+    given = _flag_values(flags)
+    values = common.layered(file, common.environment_values(environ), given, KEYS)
+    for layer in (values.get("source", {}), *values.get("destination", [])):
+        if "ssl" in layer:
+            layer["ssl"].setdefault("enabled", True)
+    addressed = bool(schema.get(values, "source.address"))
+    pairs = [_flag_pair(word, addressed) for word in flags.many("prefix")]
+    pairs = [_file_pair(block, addressed) for block in file.get("prefix", [])] + pairs
+    _check_overlaps(pairs)
+    rules = Rules(
+        excludes=tuple(b["source"] for b in values.get("exclude", []) if b["source"]),
+        patterns=tuple(b["pattern"] for b in values.get("exclude_matches", [])),
+        own=_status_dir(values),
+        max_deletes=values.get("max_deletes"),
+        allow_mass_delete=values.get("allow_mass_delete", False),
+        delete=values.get("delete", True),
+    )
+    try:
+        rules.matcher()
+    except ValueError as error:
+        raise SettingsError(f"exclude_matches: {error}") from error
+    source = Side(_connect(values["source"])) if addressed else None
+    once = values.get("once", False)
+    return Config(
+        values=values,
+        pairs=pairs,
+        rules=rules,
+        source=source,
+        destinations=_destinations(values),
+        job=Settings(
+            status_dir=_status_dir(values),
+            dry_run=values.get("dry_run", False),
+            allow_loop=values.get("allow_loop", False),
+            addressed=addressed,
+            reconcile_s=values.get("reconcile_interval", DEFAULT_RECONCILE_S) or 1e9,
+            block_s=max(1, int(values.get("block_query_wait", DEFAULT_BLOCK_S))),
+            settle=(0.0, 0.0) if once else values.get("wait", (0.0, 0.0)),
+        ),
+        once=once or values.get("dry_run", False),
+        status_addr=values.get("status_addr", ""),
+        max_stale=values.get("max_stale", 0.0),
+    )
+
+
+def _flag_values(flags: FlagSet) -> Values:
+    values = common.flag_values(flags)
+    values.pop("exec", None)
+    for name, path, _, _ in _SWITCHES:
+        if name in flags.given:
+            schema.put(values, path, flags.switch(name))
+    for name, path, _, _, _ in _VALUES:
+        if name in flags.given:
+            schema.put(values, path, flags.value(name))
+    for name, path, key in (
+        ("exclude", "exclude", "source"),
+        ("exclude-match", "exclude_matches", "pattern"),
+        ("dest-addr", "destination", "address"),
+    ):
+        if name in flags.given:
+            values[path] = [{key: word} for word in flags.many(name)]
+    if "no-delete" in flags.given:
+        values["delete"] = not flags.switch("no-delete")
+    return values
+
+
+def _flag_pair(word: str, addressed: bool) -> Pair:
+    try:
+        pair = parse_pair(word)
+    except ValueError as error:
+        raise FlagError(f'invalid value "{word}" for flag -prefix: {error}') from error
+    if not pair.datacenter and not addressed:
+        raise FlagError(f'invalid value "{word}" for flag -prefix: missing datacenter')
+    return pair
+
+
+def _file_pair(block: Values, addressed: bool) -> Pair:
+    # The source may hold the short form of the flag.
+    source = block.get("source", "")
+    try:
+        if "@" in source and "datacenter" not in block:
+            pair = parse_pair(source)
+        else:
+            pair = make_pair(
+                source,
+                block.get("destination", ""),
+                block.get("datacenter", ""),
+                only_key=block.get("key", False),
+            )
+    except ValueError as error:
+        raise SettingsError(f"prefix: {error}") from error
+    if not pair.datacenter and not addressed:
+        raise SettingsError(f'prefix "{source}": missing datacenter')
+    return pair
+
+
+def _check_overlaps(pairs: list[Pair]) -> None:
+    """Refuse two prefixes that would delete each other's keys."""
+    for at, left in enumerate(pairs):
+        for right in pairs[:at]:
+            if left.only_key and right.only_key:
+                clash = left.destination == right.destination
+            else:
+                clash = overlap(left.destination, right.destination)
+            if clash:
+                raise SettingsError(
+                    f'prefix: the destinations "{right.destination}" and '
+                    f'"{left.destination}" overlap: each would delete the other\'s keys'
+                )
+
+
+def _status_dir(values: Values) -> str:
+    return values.get("status_dir", "") or DEFAULT_STATUS_DIR
+
+
+def _destinations(values: Values) -> list[Side]:
+    blocks = values.get("destination", [])
+    if not blocks:
+        return [Side(common.connection(values))]
+    sides: list[Side] = []
+    consul = values.get("consul", {})
+    for block in blocks:
+        where = {key: value for key, value in block.items() if key != "datacenter"}
+        if "address" not in where or len(blocks) == 1:
+            # The same agent, or the only one: the common settings hold, too.
+            where = schema.merge(consul, where, common.CONSUL)
+        sides.append(Side(_connect(where), block.get("datacenter", "")))
+    return sides
+
+
+def _connect(consul: Values) -> Options:
+    return common.connection({"consul": consul})

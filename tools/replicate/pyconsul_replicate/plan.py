@@ -1,0 +1,194 @@
+"""What to write and what to delete: pure functions of two states.
+
+The source is compared with the destination by content, so a pass after a
+crash, a hand's change, or a restored cluster does what is missing and nothing
+else. Deletes are the dangerous half: see :func:`refusal`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from .model import Entry, Held, Pair, Rules
+
+FREE_DELETES = 100
+FREE_SHARE = 0.1
+
+
+class Write(msgspec.Struct, frozen=True, gc=False):
+    """One key to write at the destination if it is still at ``index`` (0: absent)."""
+
+    key: str
+    value: str
+    """Base64."""
+    flags: int
+    index: int
+    source_index: int
+
+
+class Delete(msgspec.Struct, frozen=True, gc=False):
+    """One key to delete at the destination if it is still at ``index``."""
+
+    key: str
+    index: int
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """The outcome of planning one pass."""
+
+    writes: list[Write] = []
+    deletes: list[Delete] = []
+    locked: list[str] = []
+    """Destination keys a session holds: left alone."""
+    locks: list[str] = []
+    """Source keys that belong to locks or semaphores: not copied."""
+    unchanged: int = 0
+
+
+class Filter:
+    """Which keys a pair takes part with; made once, asked for every key."""
+
+    def __init__(self, pair: Pair, rules: Rules) -> None:
+        self._pair = pair
+        self._excludes = rules.excludes
+        self._pattern: re.Pattern[str] | None = rules.matcher()
+        self._own = rules.own.strip("/") + "/" if rules.own else ""
+        self._plain = not self._excludes and self._pattern is None
+
+    def takes(self, key: str) -> bool:
+        """Whether a source key is copied."""
+        pair = self._pair
+        if not pair.covers_source(key):
+            return False
+        own = self._own
+        if own and (key.startswith(own) or pair.to_destination(key).startswith(own)):
+            return False
+        if self._plain:
+            return True
+        if self._excludes and key.startswith(self._excludes):
+            return False
+        return self._pattern is None or self._pattern.match(key) is None
+
+    def governs(self, key: str) -> bool:
+        """Whether a destination key may be written or deleted."""
+        pair = self._pair
+        return pair.covers_destination(key) and self.takes(pair.to_source(key))
+
+
+def plan(
+    pair: Pair,
+    rules: Rules,
+    source: Iterable[Entry],
+    destination: Mapping[str, Entry],
+    accept: Filter | None = None,
+) -> Plan:
+    """Return what makes ``destination`` (all keys of the tree) equal the source."""
+    accept = accept or Filter(pair, rules)
+    found = Plan(writes=[], deletes=[], locked=[], locks=[])
+    wanted: set[str] = set()
+    for entry in source:
+        if not accept.takes(entry.key):
+            continue
+        target = pair.to_destination(entry.key)
+        wanted.add(target)
+        if entry.session or entry.is_lock:
+            found.locks.append(entry.key)
+            continue
+        there = destination.get(target)
+        if there is None:
+            found.writes.append(_write(entry, target, 0))
+        elif there.same_content(entry):
+            found.unchanged += 1
+        elif there.session:
+            found.locked.append(target)
+        else:
+            found.writes.append(_write(entry, target, there.modify_index))
+    for key, there in destination.items():
+        if key in wanted or not accept.governs(key):
+            continue
+        if there.session or there.is_lock:
+            found.locked.append(key)
+        elif rules.delete:
+            found.deletes.append(Delete(key, there.modify_index))
+    return found
+
+
+def plan_changes(
+    pair: Pair,
+    rules: Rules,
+    changed: Iterable[Entry],
+    removed: Iterable[str],
+    destination: Mapping[str, Held],
+    accept: Filter,
+) -> Plan:
+    """Return what follows from a few changes; ``removed`` are source keys."""
+    found = Plan(writes=[], deletes=[], locked=[], locks=[])
+    for entry in changed:
+        if not accept.takes(entry.key):
+            continue
+        if entry.session or entry.is_lock:
+            found.locks.append(entry.key)
+            continue
+        target = pair.to_destination(entry.key)
+        there = destination.get(target)
+        if there is not None and there.locked:
+            found.locked.append(target)
+        else:
+            found.writes.append(_write(entry, target, there.index if there else 0))
+    for key in removed:
+        target = pair.to_destination(key)
+        there = destination.get(target)
+        if there is None or not accept.takes(key):
+            continue
+        if there.locked:
+            found.locked.append(target)
+        elif rules.delete:
+            found.deletes.append(Delete(target, there.index))
+    return found
+
+
+def delete_limit(rules: Rules, there: int) -> int:
+    """Return how many deletes one pass may have with so many keys there."""
+    if rules.max_deletes is not None:
+        return rules.max_deletes
+    return max(FREE_DELETES, int(there * FREE_SHARE))
+
+
+def refusal(
+    pair: Pair,
+    rules: Rules,
+    *,
+    deletes: int,
+    source_keys: int,
+    destination_keys: int,
+    source_index: int,
+    last_index: int,
+) -> str:
+    """Return why the deletes of a pass may not happen, ``""`` when they may.
+
+    ``source_index`` is the index of the source's whole KV store now,
+    ``last_index`` the highest one seen before: a lower one is another, older or
+    restored state, and what it lacks says nothing.
+    """
+    if not deletes or rules.allow_mass_delete:
+        return ""
+    name = pair.source or "/"
+    if not source_keys:
+        reason = f'the source "{name}" is empty (no keys)'
+    elif source_index < last_index:
+        reason = (
+            f'the source "{name}" is at index {source_index}, '
+            f"and was at {last_index}: stale, restored, or another cluster"
+        )
+    elif deletes > (limit := delete_limit(rules, destination_keys)):
+        reason = f"the limit is {limit} in one pass"
+    else:
+        return ""
+    return f"refusing {deletes} deletes: {reason}; -allow-mass-delete permits them"
+
+
+def _write(entry: Entry, target: str, index: int) -> Write:
+    return Write(target, entry.value or "", entry.flags, index, entry.modify_index)
