@@ -199,6 +199,11 @@ class FlagSet:
     def __contains__(self, name: str) -> bool:
         return name in self._flags
 
+    def listed(self) -> list[tuple[str, bool, str]]:
+        """Return name, whether it takes a value, and text of every flag, sorted."""
+        flags = sorted(self._flags.values(), key=lambda flag: flag.name)
+        return [(flag.name, flag.kind != "bool", flag.help) for flag in flags]
+
     def parse(self, argv: Sequence[str]) -> None:
         """Read ``argv``; raises FlagError, or HelpRequested for ``-h``."""
         flags_end = argv.index("--") if "--" in argv else len(argv)

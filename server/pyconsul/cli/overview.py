@@ -58,6 +58,11 @@ _SYNOPSES = {
 }
 
 
+def synopsis(name: str) -> str:
+    """Return what a command or group does, in a few words."""
+    return _SYNOPSES[name]
+
+
 def overview() -> str:
     """Return the list of all commands."""
     names = sorted({name.split()[0] for name in COMMANDS})

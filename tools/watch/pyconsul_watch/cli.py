@@ -55,7 +55,7 @@ PARAMETERS = ("key", "prefix", "service", "state", "name", "filter")
 
 def watch_main(argv: list[str]) -> int:
     """Run the command with the words after ``watch``; return the exit status."""
-    flags = _flags()
+    flags = declared()
     try:
         flags.parse(argv)
     except HelpRequested:
@@ -86,7 +86,8 @@ def watch_main(argv: list[str]) -> int:
     return _watch(spec, options, flags)
 
 
-def _flags() -> FlagSet:
+def declared() -> FlagSet:
+    """Return the flags of the command, not yet parsed."""
     flags = FlagSet()
     add_client_flags(flags)
     add_server_flags(flags)

@@ -67,7 +67,7 @@ def exec_main(argv: list[str], compile_pattern: Compile) -> int:
     ``compile_pattern`` compiles the flags' expressions; raises ValueError with
     Go's text.
     """
-    flags = _flags()
+    flags = declared()
     try:
         flags.parse(argv)
     except HelpRequested:
@@ -98,7 +98,8 @@ def exec_main(argv: list[str], compile_pattern: Compile) -> int:
     return _Command(flags, options, patterns).run(job)
 
 
-def _flags() -> FlagSet:
+def declared() -> FlagSet:
+    """Return the flags of the command, not yet parsed."""
     flags = FlagSet()
     add_client_flags(flags)
     add_server_flags(flags)

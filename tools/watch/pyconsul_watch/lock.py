@@ -78,7 +78,7 @@ class Settings:
 
 def lock_main(argv: list[str]) -> int:
     """Run the command with the words after ``lock``; return the exit status."""
-    flags = _flags()
+    flags = declared()
     try:
         flags.parse(argv)
     except HelpRequested:
@@ -131,7 +131,8 @@ def timeout_of(flags: FlagSet) -> float:
     return flags.seconds("try") if "try" in flags.given else flags.seconds("timeout")
 
 
-def _flags() -> FlagSet:
+def declared() -> FlagSet:
+    """Return the flags of the command, not yet parsed."""
     flags = FlagSet()
     add_client_flags(flags)
     add_server_flags(flags)
