@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import pty
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -218,6 +220,36 @@ def test_a_reload_reads_the_settings_again(
     assert tool.end() == 12
 
 
+def test_commands_for_changes_run_one_at_a_time(agent: Any, start: Start) -> None:
+    put(agent, app__A="1")
+    change = "-on-change=command:echo in $A; sleep 1; echo out"
+    tool = start("-prefix=app", "-wait=50ms", change, "sh", "-c", LOOP)
+    tool.until("start")
+    for value in "234":
+        put(agent, app__A=value)
+        time.sleep(0.3)
+    tool.until("in 4")
+    tool.until("out", 2)
+    assert tool.text() == "start A=1 B= N=0\nin 2\nout\nin 4\nout\n"
+
+
+def test_a_child_on_a_terminal_can_read_it(agent: Any, tmp_path: Path) -> None:
+    put(agent, app__A="1")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ["CONSUL_HTTP_ADDR"] = f"127.0.0.1:{agent.ports['http']}"
+        script = 'read line; echo "got $line $A"'
+        os.execv(ENVCONSUL[0], [*ENVCONSUL, "-prefix=app", "sh", "-c", script])
+    os.write(terminal, b"hello\n")
+    shown = b""
+    try:
+        while b"got hello 1" not in shown:
+            shown += os.read(terminal, 4096)
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 def test_secrets_are_in_no_log_and_no_argument(agent: Any, start: Start) -> None:
     put(agent, app__A="hunter2", app__bad="nul\0hunter2")
     tool = start(
@@ -356,6 +388,49 @@ def test_variables_printed(agent: Any, start: Start, tmp_path: Path) -> None:
     assert tool.wait() == 0
     assert json.loads((tmp_path / "vars.json").read_text()) == {"A": "it's", "B": "2"}
     assert stat.S_IMODE((tmp_path / "vars.json").stat().st_mode) == 0o600
+
+
+def test_what_would_change_is_named_without_values(agent: Any, start: Start) -> None:
+    put(agent, app__HOME="x", app__NEW="hunter2", app__SAME="s")
+    tool = start("-prefix=app", "-diff", SAME="s")
+    assert tool.wait() == 0
+    assert tool.text() == "~ HOME\n+ NEW\n"
+
+
+def test_status_and_metrics(agent: Any, start: Start, tmp_path: Path) -> None:
+    put(agent, app__A="hunter2")
+    tool = start("-prefix=app", "-http-addr=unix:s.sock", "sh", "-c", LOOP)
+    tool.until("start A=hunter2")
+
+    def ask(path: str) -> tuple[int, str]:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(tmp_path / "s.sock"))
+            sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+        return int(answer.split()[1]), answer.partition("\r\n\r\n")[2]
+
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "s.sock").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    put(agent, app__A="hunter3")
+    tool.until("start A=hunter3")
+    code, text = ask("/status")
+    assert code == 200
+    assert "hunter" not in text
+    state = json.loads(text)
+    assert state["variables"] == ["A"]
+    assert state["sources"] == ["/v1/kv/app/"]
+    assert state["child"]["restarts"] == 1
+    code, text = ask("/metrics")
+    assert code == 200
+    assert "\nenvconsul_restarts_total 1\n" in text
+    assert "# TYPE envconsul_child_up gauge\nenvconsul_child_up 1\n" in text
+    assert ask("/ready") == (200, "ready\n")
+    assert ask("/other")[0] == 404
+    assert tool.end() == 12
+    assert not (tmp_path / "s.sock").exists()
 
 
 def test_single_keys_and_raw_prefixes(agent: Any, start: Start) -> None:

@@ -134,6 +134,11 @@ class Supervisor:
         """Stop the child, then end with ``status``."""
         self._do(self.core.quit(time.monotonic(), status))
 
+    @property
+    def helping(self) -> bool:
+        """Whether a helper is running."""
+        return bool(self._helpers)
+
     def helper(self, program: Program) -> None:
         """Run a program beside the child; how it ends is logged."""
         try:

@@ -52,6 +52,13 @@ def _run(line: CommandLine, config: Config) -> int:
     from .runner import Runner
 
     runner = Runner(line, config)
+    if line.diff:
+        from .output import difference
+
+        text = difference(os.environb, runner.variables())
+        sys.stdout.buffer.write(os.fsencode(text))
+        sys.stdout.flush()
+        return exits.OK
     if line.format:
         return _print(runner, line)
     if line.replace:

@@ -45,6 +45,7 @@ def _anything(value: object) -> object:
 
 SCHEMA: Schema = common.COMMON | {
     "cache": text,
+    "http_addr": text,
     "key": Many({"name": text, "path": text}),
     "missing_timeout": duration,
     "no_prefix": boolean,
@@ -94,6 +95,7 @@ class Config:
         self.settle: tuple[float, float] = values.get("wait", DEFAULT_SETTLE)
         self.pid_file: str = values.get("pid_file", "")
         self.cache: str = values.get("cache", "")
+        self.http_addr: str = values.get("http_addr", "")
         self.required: list[str] = values.get("required", [])
         self.missing_timeout: float | None = values.get("missing_timeout")
         self.filters = _filters(schema.get(values, "exec.env", {}))
@@ -122,6 +124,7 @@ class CommandLine:
         self.flags.parse(argv)
         self.format = self.flags.text("format")
         self.out = self.flags.text("out")
+        self.diff = self.flags.switch("diff")
         self.replace: bool = "watch" in self.flags.given and not self.flags.switch(
             "watch"
         )
@@ -140,7 +143,8 @@ class CommandLine:
                 file, common.environment_values(environ), self._values(), SCHEMA
             )
             config = Config(values, environ, direct=bool(self.flags.operands))
-            if not self.format and not config.program.argv:
+            prints = self.format or self.diff
+            if not prints and not config.program.argv:
                 raise ToolError(exits.BAD_CONFIG, "no command given to run")
         except (ClientError, ValueError) as error:
             if isinstance(error, ToolError):
@@ -168,7 +172,11 @@ class CommandLine:
             values["no_prefix"] = flags.switch("no-prefix")
         if "missing-timeout" in flags.given:
             values["missing_timeout"] = flags.seconds("missing-timeout")
-        for name, key in (("cache", "cache"), ("on-change", "on_change")):
+        for name, key in (
+            ("cache", "cache"),
+            ("http-addr", "http_addr"),
+            ("on-change", "on_change"),
+        ):
             if name in flags.given:
                 values[key] = flags.text(name)
         if flags.many("required"):
@@ -251,6 +259,11 @@ def _flags(add_service: Callable[[str, str], str]) -> FlagSet:
         text="File (mode 0600) with the last variables, for a start while Consul "
         "does not answer.",
     )
+    flags.string(
+        "http-addr",
+        text="HOST:PORT or unix:PATH to serve /status, /metrics and /ready on.",
+    )
+    flags.boolean("diff", text="Print which variables a run would set or change.")
     flags.string("format", text="Print the variables: dotenv, export, json, systemd.")
     flags.string("out", text="File (mode 0600) to print them to.")
     return flags

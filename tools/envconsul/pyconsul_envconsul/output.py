@@ -29,6 +29,16 @@ def render(variables: Mapping[bytes, bytes], form: str) -> bytes:
     return os.fsencode("".join(lines))
 
 
+def difference(before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> str:
+    """Return one line a name that is new (``+``) or has another value (``~``)."""
+    lines = [
+        f"{'~' if name in before else '+'} {os.fsdecode(name)}\n"
+        for name, value in sorted(after.items())
+        if before.get(name) != value
+    ]
+    return "".join(lines)
+
+
 def write_private(path: str, data: bytes) -> None:
     """Replace a file at once, mode 0600; raises OSError."""
     temporary = f"{path}.{os.getpid()}.tmp"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
+    from pyconsul_client.tool.status import Metric, StatusServer
+
     from .config import CommandLine, Config
     from .environment import Variables
     from .sources import Answer, Question
@@ -54,6 +56,8 @@ class Runner:
         self._supervisor: Supervisor | None = None
         self._first_change: float | None = None
         self._forced = False
+        self._counts = {"changes": 0, "errors": 0, "reloads": 0}
+        self._status: StatusServer | None = None
         self._told: set[str] = set()
 
     def environment(self) -> Mapping[bytes, bytes]:
@@ -98,6 +102,44 @@ class Runner:
                 finally:
                     if self._watch is not None:
                         self._watch.stop()
+                    if self._status is not None:
+                        self._status.stop()
+
+    def status(self) -> dict[str, object]:
+        """Return what is going on; names of variables, never values."""
+        supervisor = self._supervisor
+        assert supervisor is not None
+        return {
+            "child": {
+                "pid": supervisor.pid,
+                "restarts": supervisor.core.restarts,
+                "running": supervisor.core.running,
+            },
+            "counts": dict(self._counts),
+            "missing": self._missing(),
+            "sources": [source.question[0] for source in self.config.sources],
+            "variables": sorted(os.fsdecode(name) for name in self._variables),
+        }
+
+    def metrics(self) -> list[Metric]:
+        """Return the figures of ``/metrics``."""
+        supervisor = self._supervisor
+        assert supervisor is not None
+        counts, core = self._counts, supervisor.core
+        return [
+            ("envconsul_changes_total", "counter", "Changed sets of variables.",
+             counts["changes"]),
+            ("envconsul_errors_total", "counter", "Questions to Consul that failed.",
+             counts["errors"]),
+            ("envconsul_reloads_total", "counter", "Reloads of the settings.",
+             counts["reloads"]),
+            ("envconsul_restarts_total", "counter", "Restarts of the child.",
+             core.restarts),
+            ("envconsul_child_up", "gauge", "Whether the child runs.",
+             float(core.running)),
+            ("envconsul_variables", "gauge", "Variables taken from Consul.",
+             len(self._variables)),
+        ]  # fmt: skip
 
     def _catch_early(self) -> None:
         """Let signals end it while there is no child to tell."""
@@ -206,7 +248,26 @@ class Runner:
         if not config.once:
             begin = time.monotonic() + WATCH_DELAY
             supervisor.later("watch", begin, self._begin_watch)
+            if config.http_addr:
+                supervisor.later("status", begin, self._begin_status)
         return supervisor.run()
+
+    def _begin_status(self) -> None:
+        from pyconsul_client.tool.status import StatusServer
+
+        supervisor = self._supervisor
+        assert supervisor is not None
+        self._status = StatusServer(
+            self.config.http_addr,
+            self.status,
+            self.metrics,
+            lambda: supervisor.core.running and not self._missing(),
+        )
+        try:
+            self._status.start()
+        except ToolError as error:
+            # The child is what matters: it runs on without being looked at.
+            self.config.journal.error(str(error))
 
     def _begin_watch(self) -> None:
         from .watch import Watch
@@ -220,7 +281,10 @@ class Runner:
         def on_crash(reason: str) -> None:
             supervisor.call(lambda: self._crashed(reason))
 
-        watch = Watch(self.config, on_answers, on_crash)
+        def on_error() -> None:
+            self._counts["errors"] += 1
+
+        watch = Watch(self.config, on_answers, on_error, on_crash)
         self._watch = watch
         watch.start()
 
@@ -243,6 +307,7 @@ class Runner:
             self._variables = before
             return
         if self._variables != before:
+            self._counts["changes"] += 1
             self._keep()
         if self._forced:
             self._forced = False
@@ -272,6 +337,10 @@ class Runner:
     def _apply(self, *, force: bool = False) -> None:
         supervisor, config = self._supervisor, self.config
         assert supervisor is not None
+        if config.on_change == "command" and supervisor.helping and not force:
+            # One command at a time: the newest variables come after this one.
+            self._settle()
+            return
         self._acted_on = self._variables
         if force or config.on_change in ("restart", "signal"):
             config.journal.info("the environment changed")
@@ -300,5 +369,6 @@ class Runner:
         supervisor.core.rules = self.config.rules
         if self._watch is not None:
             self._watch.stop()
+        self._counts["reloads"] += 1
         self._forced = True
         self._begin_watch()

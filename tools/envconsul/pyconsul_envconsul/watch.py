@@ -36,12 +36,17 @@ JOIN = 2.0
 class Watch:
     """Calls ``on_answers`` once all have answered, and at each change.
 
-    Both functions are called in the thread of the views.
+    All three functions are called in the thread of the views.
     """
 
     def __init__(
-        self, config: Config, on_answers: OnAnswers, on_crash: Callable[[str], None]
+        self,
+        config: Config,
+        on_answers: OnAnswers,
+        on_error: Callable[[], None],
+        on_crash: Callable[[str], None],
     ) -> None:
+        self._on_error = on_error
         self._on_crash = on_crash
         self._config = config
         self._on_answers = on_answers
@@ -125,6 +130,7 @@ class Watch:
         )
 
     def _failed(self, query: Query, error: ClientError, delay: float) -> None:
+        self._on_error()
         self._config.journal.warn(f"{query.path}: {error} (retry in {delay:.3g}s)")
 
 
