@@ -89,9 +89,11 @@ def _joined(prefix: str, key: str) -> str:
 
 def _entries(data: bytes) -> list[tuple[str, int, str]]:
     """Return key, flags and base64 value of each entry of an export."""
+    from pyconsul.config.json_text import loads
+
     try:
-        decoded: object = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        decoded: object = loads(data.decode("utf-8", "surrogateescape"))
+    except ValueError as error:
         raise CommandError(f"Cannot unmarshal data: {error}") from None
     if not isinstance(decoded, list):
         raise CommandError("Cannot unmarshal data: a list of entries is expected")

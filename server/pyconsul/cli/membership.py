@@ -12,12 +12,11 @@ from typing import cast
 from .agent_client import AgentClient
 from .command import Command
 from .errors import CommandError, NothingFoundError, WrongUsageError
-from .output import line, pairs, table
+from .output import STATES, line, pairs, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import re
-
+    from pyconsul.filter.regex import Regex
     from pyconsul_client.goflags import FlagSet
 
     from .agent_client import Record
@@ -28,16 +27,14 @@ _TYPES = {"consul": "server", "node": "client"}
 _KEY_BYTES = 32
 
 
-def compiled(pattern: str, what: str) -> re.Pattern[str]:
+def compiled(pattern: str, what: str) -> Regex:
     """Compile an expression that a flag gave; ``what`` names it in the error."""
-    import re
+    from pyconsul.filter import RegexError, compile_regex
 
     try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise CommandError(
-            f"Failed to compile {what} regexp: error parsing regexp: {error}"
-        ) from None
+        return compile_regex(pattern)
+    except RegexError as error:
+        raise CommandError(f"Failed to compile {what} regexp: {error}") from None
 
 
 def _declare_members(flags: FlagSet) -> None:
@@ -63,10 +60,11 @@ def _members(flags: FlagSet) -> int:
         raise NothingFoundError
     members.sort(key=lambda m: (_tags(m).get("segment", ""), str(m["Name"])))
     if flags.switch("detailed"):
-        table([("Node", "Address", "Status", "Tags"), *map(_detailed_row, members)])
+        head = ("Node", "Address", "Status", "Tags")
+        table([head, *map(_detailed_row, members)], {2: STATES})
     else:
         head = ("Node", "Address", "Status", "Type", "Build", "Protocol", "DC")
-        table([(*head, "Segment"), *map(_row, members)])
+        table([(*head, "Segment"), *map(_row, members)], {2: STATES})
     return 0
 
 

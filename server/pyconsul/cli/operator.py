@@ -8,7 +8,7 @@ from typing import cast
 from .agent_client import AgentClient
 from .command import Command
 from .errors import CommandError
-from .output import line, table
+from .output import STATES, line, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _list_peers(flags: FlagSet) -> int:
                 str(server.get("ProtocolVersion") or "<=1"),
             )
         )
-    table(rows)
+    table(rows, {3: STATES})
     return 0
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def write(data: bytes) -> None:
@@ -19,13 +20,53 @@ def line(text: str) -> None:
     write(text.encode("utf-8", "surrogateescape") + b"\n")
 
 
-def table(rows: Iterable[Sequence[str]]) -> None:
-    """Write rows with columns two blanks apart, without blanks at the ends."""
+GREEN, YELLOW, RED, _BOLD = "32", "33", "31", "1"
+STATES = {
+    "alive": GREEN,
+    "leader": GREEN,
+    "leaving": YELLOW,
+    "left": YELLOW,
+    "failed": RED,
+}
+"""Colours of the states of members and peers."""
+
+
+def colours() -> bool:
+    """Tell whether to colour: on a terminal, unless ``NO_COLOR`` is set."""
+    return (
+        sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
+
+
+def painted(text: str, code: str) -> str:
+    """Return a text that terminals show in a colour."""
+    return f"\x1b[{code}m{text}\x1b[0m" if code and text else text
+
+
+def table(
+    rows: Iterable[Sequence[str]],
+    coloured: Mapping[int, Mapping[str, str]] | None = None,
+) -> None:
+    """Write rows with columns two blanks apart, without blanks at the ends.
+
+    The first row is the heading. ``coloured`` has the colours of words by
+    column; they show on terminals only.
+    """
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line("  ".join(padded).rstrip())
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    if colours():
+        lines[0] = painted(lines[0], _BOLD)
+        for at, row in enumerate(cells[1:], 1):
+            shown: list[str] = []
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+                code = (coloured or {}).get(column, {}).get(cell, "")
+                shown.append(painted(cell, code) + " " * (width - len(cell)))
+            lines[at] = "  ".join(shown).rstrip()
+    for one in lines:
+        line(one)
 
 
 def pairs(items: dict[str, str] | None, between: str) -> str:

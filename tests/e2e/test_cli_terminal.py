@@ -1,0 +1,107 @@
+"""What commands print on a terminal, and into a pipe."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pyconsul.testing import Agent
+
+pytest_plugins = ["pyconsul.testing.plugin"]
+COLOUR = re.compile(r"\x1b\[\d*m")
+
+
+def on_terminal(words: list[str], env: dict[str, str]) -> str:
+    """Return what a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pyconsul.cli.main", *words],
+        env={"TERM": "xterm", **env},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:  # Linux: the other side has closed
+        pass
+    os.close(ours)
+    process.wait()
+    return shown.decode().replace("\r\n", "\n")
+
+
+def piped(words: list[str], env: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pyconsul.cli.main", *words],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "coloured"),
+    [
+        (["members"], "\x1b[32malive\x1b[0m"),
+        (["members", "-detailed"], "\x1b[32malive\x1b[0m"),
+        (["operator", "raft", "list-peers"], "\x1b[32mleader\x1b[0m"),
+        (["catalog", "nodes"], "\x1b[1mNode "),
+    ],
+)
+def test_colours_are_for_terminals_only(
+    consul_session_agent: Agent, words: list[str], coloured: str
+) -> None:
+    env = consul_session_agent.environ
+    plain = piped(words, env)
+    shown = on_terminal(words, env)
+    assert "\x1b" not in plain
+    assert coloured in shown
+    # Colours change no column.
+    assert COLOUR.sub("", shown) == plain
+
+
+@pytest.mark.parametrize("no", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_who_wants_no_colours_gets_none(
+    consul_session_agent: Agent, no: dict[str, str]
+) -> None:
+    env = consul_session_agent.environ
+    assert on_terminal(["members"], env | no) == piped(["members"], env)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["members", "-status=["],
+            "Failed to compile status regexp: error parsing regexp: "
+            "missing closing ]: `[`\n",
+        ),
+        (
+            ["kv", "import", "x"],
+            "Cannot unmarshal data: invalid character 'x' looking for "
+            "beginning of value (line 1)\n",
+        ),
+    ],
+)
+def test_errors_are_worded_as_consul_words_them(
+    consul_session_agent: Agent, words: list[str], text: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pyconsul.cli.main", *words],
+        env=consul_session_agent.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == text
