@@ -452,8 +452,10 @@ class Agent:
         self.local.remove_check(check_id)
         self._store.drop_check(check_id)
 
-    def update_ttl(self, check_id: str, status: str, output: str, token: str) -> None:
-        """Take a report to a TTL check."""
+    def update_ttl(
+        self, check_id: str, status: str, output: str, token: str
+    ) -> Done | None:
+        """Take a report to a TTL check; done once a restart would know it."""
         runner = self._runners.get(check_id)
         if not isinstance(runner, TtlRunner):
             raise ConsulError(f'CheckID "{check_id}" does not have associated TTL')
@@ -462,6 +464,7 @@ class Agent:
         self._store.save_state(
             StoredState(check_id=check_id, output=kept, status=status, expires=expires)
         )
+        return self._store.flush()
 
     def _allow_scripts(self, checks: Iterable[CheckDefinition]) -> None:
         if self.config.enable_script_checks:

@@ -62,8 +62,10 @@ class AgentApi(Protocol):
         """Remove a check."""
         ...
 
-    def update_ttl(self, check_id: str, status: str, output: str, token: str) -> None:
-        """Take a report to a TTL check."""
+    def update_ttl(
+        self, check_id: str, status: str, output: str, token: str
+    ) -> Done | None:
+        """Take a report to a TTL check; ``None``: nothing is left to be done."""
         ...
 
     def service_maintenance(
@@ -143,9 +145,9 @@ class AgentApi(Protocol):
         ...
 
 
-def empty_when(done: Done) -> Answer:
-    """Answer 200 without a body once ``done`` is."""
-    return then(done, lambda _: Response(200))
+def empty_when(done: Done | None) -> Answer:
+    """Answer 200 without a body once ``done`` is; ``None`` is done."""
+    return Response(200) if done is None else then(done, lambda _: Response(200))
 
 
 def wait_for(

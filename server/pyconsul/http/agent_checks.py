@@ -9,7 +9,7 @@ from pyconsul.http.agent_shapes import CHECK, CHECK_UPDATE
 from pyconsul.http.decoding import build, decode
 from pyconsul.http.encoding import check_view, json_response
 from pyconsul.http.params import check_edition, token_of
-from pyconsul.http.routing import Answer, Handler, Request, Response, Routes
+from pyconsul.http.routing import Answer, Handler, Request, Routes
 from pyconsul.types.errors import BadRequestError, ConsulError
 
 
@@ -49,8 +49,11 @@ class _Checks:
 
         def handler(request: Request) -> Answer:
             note = request.query.get("note")
-            self._agent.update_ttl(request.argument, status, note, token_of(request))
-            return Response(200)
+            return empty_when(
+                self._agent.update_ttl(
+                    request.argument, status, note, token_of(request)
+                )
+            )
 
         return handler
 
@@ -61,8 +64,9 @@ class _Checks:
         if status not in CHECK_STATES:
             raise BadRequestError(f"Invalid check status: '{status}'")
         output = str(body.get("Output", ""))
-        self._agent.update_ttl(request.argument, status, output, token_of(request))
-        return Response(200)
+        return empty_when(
+            self._agent.update_ttl(request.argument, status, output, token_of(request))
+        )
 
 
 def add_routes(routes: Routes, agent: AgentApi) -> None:
