@@ -9,7 +9,6 @@ listing of names watches for keys outside them.
 from __future__ import annotations
 
 import heapq
-import os.path
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -57,8 +56,11 @@ def cut(
 def _split(
     keys: Sequence[str], prefix: str, low: int, high: int
 ) -> list[tuple[int, str, bool, int, int]]:
-    common = os.path.commonprefix([keys[low], keys[high - 1]])
-    size = len(common)
+    first, last = keys[low], keys[high - 1]
+    size = len(prefix)
+    while size < len(first) and first[size : size + 1] == last[size : size + 1]:
+        size += 1
+    common = first[:size]
     parts: list[tuple[int, str, bool, int, int]] = []
     at = low
     if keys[at] == common:

@@ -7,8 +7,6 @@ import os
 import sys
 from importlib import metadata
 
-from pyconsul_client.tool.log import Log
-
 from pyconsul_client.errors import (
     ClientError,
     FlagError,
@@ -18,6 +16,7 @@ from pyconsul_client.errors import (
 )
 from pyconsul_client.tool import common, exits
 from pyconsul_client.tool.exits import ToolError
+from pyconsul_client.tool.journal import Journal
 from pyconsul_client.tool.pidfile import PidFile
 
 from .config import USAGE, Config, load, make_flags
@@ -39,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         print(flags.help(USAGE), end="")
         return exits.OK
     except FlagError as error:
-        Log().error(str(error))
+        Journal().error(str(error))
         return exits.BAD_FLAGS
     if flags.switch("version") or flags.switch("v"):
         print(f"{NAME} v{metadata.version('pyconsul-suite')}")
@@ -50,24 +49,24 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         config = read()
-        log = common.make_log(config.values, NAME)
+        journal = common.make_journal(config.values, NAME)
     except FlagError as error:
-        Log().error(str(error))
+        Journal().error(str(error))
         return exits.BAD_FLAGS
     except (SettingsError, OptionsError, ValueError) as error:
-        Log().error(str(error))
+        Journal().error(str(error))
         return exits.BAD_CONFIG
     if not config.pairs and not config.once:
-        log.error("no prefix to replicate: give -prefix SRC@DC or a prefix block")
+        journal.error("no prefix to replicate: give -prefix SRC@DC or a prefix block")
         return exits.BAD_CONFIG
     try:
         with PidFile(config.values.get("pid_file", "")):
-            return asyncio.run(serve(read, config, log))
+            return asyncio.run(serve(read, config, journal))
     except ToolError as error:
-        log.error(str(error))
+        journal.error(str(error))
         return error.status
     except ClientError as error:
-        log.error(str(error))
+        journal.error(str(error))
         return exits.ERROR
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,8 +14,6 @@ from pyconsul_client.tool import common, schema
 from pyconsul_client.tool.schema import (
     Many,
     One,
-    Schema,
-    Values,
     boolean,
     duration,
     number,
@@ -23,6 +22,9 @@ from pyconsul_client.tool.schema import (
 
 from .job import Settings
 from .model import Pair, Rules, make_pair, overlap, parse_pair
+
+if TYPE_CHECKING:
+    from pyconsul_client.tool.schema import Schema, Values
 
 DEFAULT_STATUS_DIR = "service/consul-replicate/statuses"
 DEFAULT_RECONCILE_S = 60.0

@@ -54,8 +54,7 @@ class Follower:
                 asyncio.create_task(self._watch(piece, start)) for piece in self._pieces
             ]
             if len(self._pieces) > 1:
-                for tree in self._trees():
-                    watches.append(asyncio.create_task(self._watch_names(tree, start)))
+                watches.append(asyncio.create_task(self._watch_names(start)))
             self._job.counters.following = True
             try:
                 await self._apply()
@@ -68,7 +67,7 @@ class Follower:
                 await asyncio.gather(*watches, return_exceptions=True)
 
     async def _apply(self) -> None:
-        job, settings = self._job, self._job.settings
+        settings = self._job.settings
         clock = asyncio.get_running_loop().time
         again = clock() + settings.reconcile_s
         while True:
@@ -133,7 +132,7 @@ class Follower:
             await job.once()
         except RefusedError as error:
             job.counters.last_error = str(error)
-            job.log.error(str(error))
+            job.journal.error(str(error))
         if any(map(self._is_new, job.known)):
             raise _Recut
         self._sort_in()
@@ -171,8 +170,10 @@ class Follower:
         except ClientError as error:
             self._news.put_nowait(error)
 
-    async def _watch_names(self, tree: str, index: int) -> None:
+    async def _watch_names(self, index: int) -> None:
         store, wait = self._job.source, self._job.settings.block_s
+        root = self._job.pair.source
+        tree = root if not root or root.endswith("/") else f"{root}/"
         before = b""
         try:
             while True:
@@ -184,10 +185,6 @@ class Follower:
                 await asyncio.sleep(NAMES_PAUSE_S)
         except ClientError as error:
             self._news.put_nowait(error)
-
-    def _trees(self) -> list[str]:
-        root = self._job.pair.source
-        return [root if not root or root.endswith("/") else f"{root}/"]
 
     def _cuts(self) -> list[Piece]:
         pair, keys = self._job.pair, sorted(self._job.known)

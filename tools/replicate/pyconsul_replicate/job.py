@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
-from pyconsul_client.tool.log import Log
 
 from pyconsul_client.errors import ApiError
+from pyconsul_client.tool.journal import Journal
 
 from .batches import MAX_OPERATIONS, Mark, Operation, batches, room, too_large
 from .errors import RefusedError, SetupError
@@ -81,7 +81,7 @@ class Job:
         source: Store,
         destination: Store,
         settings: Settings,
-        log: Log,
+        journal: Journal,
         *,
         progress: Callable[[str, int, int], None] | None = None,
         show: Callable[[str], None] = print,
@@ -96,7 +96,7 @@ class Job:
         self.known: dict[str, int] = {}
         """The source keys that take part, with their indexes."""
         self.index = 0
-        self.log = log
+        self.journal = journal
         self._progress = progress
         self._show = show
         self._held: dict[str, Held] = {}
@@ -201,7 +201,7 @@ class Job:
         counters.last_success = time.time()
         if refused:
             counters.refused_deletes = len(found.deletes)
-            self.log.error(f"{self.name}: {refused}")
+            self.journal.error(f"{self.name}: {refused}")
         # A key that is there again is copied by the pass.
         return refused != "" or len(deletes) == len(found.deletes)
 
@@ -271,7 +271,9 @@ class Job:
                 if self._progress:
                     self._progress(self.name, done, total)
 
-        await _all(work() for _ in range(min(IN_FLIGHT, len(groups))))
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(min(IN_FLIGHT, len(groups))):
+                workers.create_task(work())
         for write in large:
             clean = await self._write_large(write) and clean
         # The mark comes last: a crash before it leads to the same comparison.
@@ -342,9 +344,9 @@ class Job:
             fresh = [key for key in keys if key not in self._warned]
             self._warned.update(fresh)
             for key in fresh[:NAMED]:
-                self.log.warning(f'"{key}" {text}')
+                self.journal.warn(f'"{key}" {text}')
             if len(fresh) > NAMED:
-                self.log.warning(f"and {len(fresh) - NAMED} more keys: {text}")
+                self.journal.warn(f"and {len(fresh) - NAMED} more keys: {text}")
 
     def _diff(self, found: Plan, here: Listing, held: dict[str, Entry]) -> None:
         sizes = {e.key: len(e.value or "") * 3 // 4 for e in here.entries}
@@ -410,13 +412,3 @@ async def _datacenter(store: Store) -> str:
         if error.status == 403:
             return ""  # The token may not ask: the checks do without.
         raise
-
-
-async def _all(work: Iterable[object]) -> None:
-    tasks = [asyncio.ensure_future(one) for one in work]  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
-    try:
-        await asyncio.gather(*tasks)  # pyright: ignore[reportUnknownArgumentType]
-    finally:
-        for task in tasks:  # pyright: ignore[reportUnknownVariableType]
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)  # pyright: ignore[reportUnknownArgumentType]

@@ -10,11 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from pyconsul_client.tool.log import Log
-
 from pyconsul_client.errors import ClientError
 from pyconsul_client.tool import common, exits
 from pyconsul_client.tool.backoff import Backoff
+from pyconsul_client.tool.journal import Journal
 
 from .buckets import MAX_PIECES
 from .config import Config, Side
@@ -51,9 +50,9 @@ class Progress:
 class Runner:
     """All jobs of one configuration."""
 
-    def __init__(self, config: Config, log: Log) -> None:
+    def __init__(self, config: Config, journal: Journal) -> None:
         self._config = config
-        self._log = log
+        self._journal = journal
         self._agents: list[Agent] = []
         progress = Progress()
         self.jobs = [
@@ -74,7 +73,7 @@ class Runner:
             Store(source, max_stale=config.max_stale),
             Store(destination),
             config.job,
-            self._log,
+            self._journal,
             progress=progress,
         )
 
@@ -103,22 +102,22 @@ class Runner:
                 except RefusedError as error:
                     # What may be copied was; the rest waits for a decision.
                     job.counters.last_error = str(error)
-                    self._log.error(str(error))
+                    self._journal.error(str(error))
                 tries.reset()
                 await Follower(job, pieces).run()
             except (RefusedError, SetupError) as error:
-                self._log.error(str(error))
+                self._journal.error(str(error))
                 return False
             except ClientError as error:
                 job.counters.errors += 1
                 job.counters.last_error = str(error)
                 pause = tries.failed(random.random())
                 final = pause is None or (once and not error.retryable)
-                self._log.error(f"{job.name}: {error}")
+                self._journal.error(f"{job.name}: {error}")
                 if final:
                     return False
                 assert pause is not None
-                self._log.warn(f"{job.name}: trying again in {pause:.2f} s")
+                self._journal.warn(f"{job.name}: trying again in {pause:.2f} s")
                 await asyncio.sleep(pause)
 
     def _backoff(self) -> Backoff:
@@ -130,7 +129,7 @@ class Runner:
         return common.backoff({"consul": {"retry": {**retry, "attempts": 0}}})
 
 
-async def serve(load: Callable[[], Config], config: Config, log: Log) -> int:
+async def serve(load: Callable[[], Config], config: Config, journal: Journal) -> int:
     """Run, reading the settings again on the reload signal."""
     loop = asyncio.get_running_loop()
     stop, reload = asyncio.Event(), asyncio.Event()
@@ -140,7 +139,7 @@ async def serve(load: Callable[[], Config], config: Config, log: Log) -> int:
     if again := values.get("reload_signal", signal.SIGHUP):
         loop.add_signal_handler(again, reload.set)
     while True:
-        runner = Runner(config, log)
+        runner = Runner(config, journal)
         work = asyncio.create_task(runner.run())
         waits = [asyncio.create_task(event.wait()) for event in (stop, reload)]
         try:
@@ -159,6 +158,6 @@ async def serve(load: Callable[[], Config], config: Config, log: Log) -> int:
         reload.clear()
         try:
             config = load()
-            log.info("settings read again")
+            journal.info("settings read again")
         except ClientError as error:
-            log.error(f"reload: {error}; the old settings stay")
+            journal.error(f"reload: {error}; the old settings stay")
