@@ -47,6 +47,9 @@ from pyconsul.types.gomsgpack import MsgpackError
 
 _RELAY_FACTOR_MAX: Final = 255  # one byte on the wire
 _RELAY_PROTOCOL_MIN: Final = 5
+KEY_TIMEOUT_S: Final = 10.0
+"""The least time for answers about keys: nodes write them to disk first. It ends
+as soon as all have answered."""
 _TIMEOUT_S_MAX: Final = 24 * 3600.0
 _OPEN_MAX: Final = 4096
 """Questions waiting for the application; beyond, they are not delivered."""
@@ -79,7 +82,12 @@ class Asking:
     def ask_keys(self, operation: str, key: str, relay_factor: int) -> int:
         """Ask everybody to do something with a key."""
         name, payload = key_query(operation, key)
-        params = QueryParams(name=name, payload=payload, relay_factor=relay_factor)
+        params = QueryParams(
+            name=name,
+            payload=payload,
+            relay_factor=relay_factor,
+            timeout_s=max(self._default_timeout_s(), KEY_TIMEOUT_S),
+        )
         return self._ask(params, keys=KeyTally(self._alive_count()))
 
     def ask_conflict(self) -> None:
