@@ -21,6 +21,7 @@ class FakeView:
     ready: bool = False
     data: Any = None
     error: Exception | None = None
+    index: int = 7
 
 
 class FakeViews:

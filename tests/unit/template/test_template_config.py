@@ -41,7 +41,7 @@ def test_defaults_are_the_references() -> None:
 def test_an_unknown_key_is_named_with_its_file(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_text('{"template": {"source": "a", "bogus_key": 1}}')
-    with pytest.raises(ConfigError, match=rf"{path}: .*bogus_key.*template"):
+    with pytest.raises(ConfigError, match=rf"{path}:1: .*bogus_key.*template"):
         load_files([str(path)])
 
 

@@ -164,7 +164,7 @@ async def test_a_failed_command_does_not_end_the_daemon(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried again although nothing changed (consul-template 645)."""
-    monkeypatch.setattr("pyconsul_template.runner.COMMAND_RETRY_S", 0.001)
+    monkeypatch.setattr("pyconsul_template.actions.COMMAND_RETRY_S", 0.001)
     marker = bench.folder / "fixed"
     command = (
         f"test -e {marker} && {note(bench, 'ok')} || {{ touch {marker}; exit 1; }}"

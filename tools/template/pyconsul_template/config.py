@@ -1,32 +1,58 @@
-"""The configuration: JSON files, then flags over them, as one checked value.
-
-Keys and defaults are the reference's; a key this tool does not know is an
-error that names it. A folder is read in lexical order, its ``*.json`` files
-only; later files win, ``template`` blocks add up.
-"""
+"""The configuration: files, then the environment, then flags, as one checked value."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import grp
-import json
 import logging
 import os
 import pwd
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import signal
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
-
-import msgspec
+from typing import Any
 
 from pyconsul_client.errors import OptionsError
-from pyconsul_client.goflags import parse_duration
 from pyconsul_client.options import Options, resolve
 from pyconsul_template.commands import Command, parse_command
 from pyconsul_template.engine import Wait
+from pyconsul_template.files import checked, load_files, merge, parse_text
 from pyconsul_template.output import Target
 from pyconsul_template.render import TemplateSource
+from pyconsul_template.schema import (
+    ConfigError,
+    ConsulBlock,
+    ExecBlock,
+    FileConfig,
+    LogFileBlock,
+    RetryBlock,
+    SslBlock,
+    SyslogBlock,
+    TelemetryBlock,
+    TemplateBlock,
+    WaitBlock,
+    seconds,
+    signal_number,
+)
 from pyconsul_template.syntax import SYNTAXES
+
+__all__ = [
+    "ChildPlan",
+    "ConfigError",
+    "DedupPlan",
+    "Settings",
+    "TemplatePlan",
+    "environment_keys",
+    "load_files",
+    "merge",
+    "parse_template_flag",
+    "parse_text",
+    "parse_wait",
+    "settle",
+]
 
 LOG_LEVELS = {
     "trace": logging.DEBUG,
@@ -34,130 +60,28 @@ LOG_LEVELS = {
     "info": logging.INFO,
     "warn": logging.WARNING,
     "err": logging.ERROR,
+    "error": logging.ERROR,
 }
-CONFIG_BYTES_MAX = 4 * 1024 * 1024
-DEPTH_MAX = 32
 MAX_FACTOR = 4
 """A wait of only a minimum has four times that as its maximum."""
-
-Duration = str | int | float
-"""Go duration text, or a number of seconds."""
-
-
-class ConfigError(Exception):
-    """The configuration is wrong; the text names the file and the key."""
-
-
-class _Block(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class WaitBlock(_Block, kw_only=True):
-    """``wait { min max enabled }``."""
-
-    min: Duration = 0
-    max: Duration = 0
-    enabled: bool = True
-
-
-class Delimiters(_Block, kw_only=True):
-    """``default_delimiters { left right }``."""
-
-    left: str = "{{"
-    right: str = "}}"
-
-
-class ExecBlock(_Block, kw_only=True):
-    """A template's ``exec { command timeout }``."""
-
-    command: str | list[str] = ""
-    timeout: Duration = "30s"
-
-
-class TemplateBlock(_Block, kw_only=True):
-    """One ``template``."""
-
-    source: str = ""
-    contents: str | None = None
-    destination: str = ""
-    create_dest_dirs: bool = True
-    command: str | list[str] = ""
-    command_timeout: Duration = "30s"
-    exec: ExecBlock | None = None
-    check: str | list[str] = ""
-    perms: str | int | None = None
-    user: str | int | None = None
-    group: str | int | None = None
-    backup: bool = False
-    error_on_missing_key: bool = False
-    error_fatal: bool | None = None
-    left_delimiter: str = ""
-    right_delimiter: str = ""
-    wait: WaitBlock | str | None = None
-    function_denylist: list[str] = []
-    sandbox_path: str = ""
-    on_command_error: Literal["log", "exit"] | None = None
-    syntax: str = ""
-    engine: str = ""
-    """Another name of ``syntax``."""
-
-
-class AuthBlock(_Block, kw_only=True):
-    """``consul { auth }``."""
-
-    enabled: bool = True
-    username: str = ""
-    password: str = ""
-
-
-class SslBlock(_Block, kw_only=True):
-    """``consul { ssl }``; naming it switches TLS on."""
-
-    enabled: bool = True
-    verify: bool = True
-    ca_cert: str = ""
-    ca_path: str = ""
-    cert: str = ""
-    key: str = ""
-    server_name: str = ""
-
-
-class RetryBlock(_Block, kw_only=True):
-    """``consul { retry }``: the pause after an error doubles up to a maximum."""
-
-    backoff: Duration = "250ms"
-    max_backoff: Duration = "1m"
-
-
-class ConsulBlock(_Block, kw_only=True):
-    """``consul``."""
-
-    address: str = ""
-    token: str = ""
-    token_file: str = ""
-    auth: AuthBlock | None = None
-    ssl: SslBlock | None = None
-    retry: RetryBlock = msgspec.field(default_factory=RetryBlock)
-
-
-class FileConfig(_Block, kw_only=True):
-    """A whole configuration file."""
-
-    consul: ConsulBlock = msgspec.field(default_factory=ConsulBlock)
-    template: list[TemplateBlock] = []
-    wait: WaitBlock | str | None = None
-    max_stale: Duration = "2s"
-    block_query_wait: Duration = "60s"
-    once: bool = False
-    log_level: str = "warn"
-    pid_file: str = ""
-    template_error_fatal: bool = True
-    err_on_failed_lookup: bool = False
-    missing_timeout: Duration = 0
-    once_timeout: Duration = 0
-    on_command_error: Literal["log", "exit"] = "log"
-    default_delimiters: Delimiters = msgspec.field(default_factory=Delimiters)
-    syntax: str = "auto"
+COMMAND_TIMEOUT = "30s"
+ONCE_ATTEMPTS = 12
+"""Failures in a row that end a run with ``once``, as in the reference."""
+_ENVIRONMENT = (
+    ("consul.address", ("CONSUL_HTTP_ADDR",)),
+    ("consul.token", ("CONSUL_TOKEN", "CONSUL_HTTP_TOKEN")),
+    ("consul.token_file", ("CONSUL_TOKEN_FILE", "CONSUL_HTTP_TOKEN_FILE")),
+    ("consul.auth", ("CONSUL_HTTP_AUTH",)),
+    ("consul.ssl.enabled", ("CONSUL_HTTP_SSL",)),
+    ("consul.ssl.verify", ("CONSUL_HTTP_SSL_VERIFY",)),
+    ("consul.ssl.ca_cert", ("CONSUL_CACERT",)),
+    ("consul.ssl.ca_path", ("CONSUL_CAPATH",)),
+    ("consul.ssl.cert", ("CONSUL_CLIENT_CERT",)),
+    ("consul.ssl.key", ("CONSUL_CLIENT_KEY",)),
+    ("consul.ssl.server_name", ("CONSUL_TLS_SERVER_NAME",)),
+    ("log_level", ("CT_LOG", "CONSUL_TEMPLATE_LOG", "CONSUL_TEMPLATE_LOG_LEVEL")),
+)
+_BOOLEANS = {"1": True, "true": True, "t": True, "0": False, "false": False, "f": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,14 +94,42 @@ class TemplatePlan:
     wait: Wait | None
     command: Command | None
     check: Command | None
-    """Run on the new file before it replaces the old; ``{{ path }}`` names it."""
+    """Run on the new file before it replaces the old; ``{{tmp}}`` names it."""
     error_fatal: bool
     command_error_fatal: bool
+    rolls_back: bool = False
+    """Whether a failed command puts the old file back."""
 
     @property
     def name(self) -> str:
         """The template's file, or the name of its ``contents``."""
         return str(self.source.path) if self.source.path else self.source.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildPlan:
+    """The supervised child of exec mode; times in seconds."""
+
+    command: Command
+    kill_signal: int
+    kill_timeout_s: float
+    reload_signal: int
+    """0: the child is restarted instead."""
+    splay_s: float
+    timeout_s: float
+    """After this long the child is stopped; 0 for never."""
+    pristine: bool = False
+    custom: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DedupPlan:
+    """De-duplication among instances with the same templates."""
+
+    prefix: str
+    ttl_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,8 +142,13 @@ class Settings:
     query_wait_s: float
     backoff_s: float
     backoff_max_s: float
+    attempts: int = 0
+    """Failures in a row of one query that end the run; 0 for no limit."""
+    connections: int = 0
+    """Connections to the agent at most; 0 for what the agent allows."""
     once: bool = False
     dry: bool = False
+    explain: bool = False
     once_timeout_s: float = 0.0
     """After this long ``once`` gives up; 0 waits for ever."""
     missing_timeout_s: float = 0.0
@@ -199,96 +156,86 @@ class Settings:
     fail_on_missing: bool = False
     """A key that does not exist ends the run instead of being waited for."""
     log_level: int = logging.WARNING
+    log_file: LogFileBlock | None = None
+    syslog: SyslogBlock | None = None
     pid_file: Path | None = None
+    child: ChildPlan | None = None
+    dedup: DedupPlan | None = None
+    stop_signals: Mapping[int, int] = field(
+        default_factory=lambda: {signal.SIGTERM: 0, signal.SIGINT: 12}
+    )
+    """Signals that stop us, with the exit status."""
+    reload_signal: int = signal.SIGHUP
+    status_addr: str = ""
+    telemetry: TelemetryBlock | None = None
+    watch_templates: bool = True
 
 
-def load_files(paths: Sequence[str]) -> dict[str, Any]:
-    """Return the files' merged keys; each file is checked. Raises ``ConfigError``."""
+def environment_keys(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the configuration the environment holds: between files and flags.
+
+    ``CT_LOCAL_CONFIG`` is a whole configuration in HCL. Raises ``ConfigError``.
+    """
+    content: dict[str, Any] = {}
+    if local := environ.get("CT_LOCAL_CONFIG"):
+        content = parse_text(local, "CT_LOCAL_CONFIG")
+    for path, names in _ENVIRONMENT:
+        given = next((environ[name] for name in names if environ.get(name)), "")
+        value: Any = given
+        if path == "consul.auth":
+            user, _, password = given.partition(":")
+            value = {"username": user, "password": password}
+        elif path in ("consul.ssl.enabled", "consul.ssl.verify"):
+            value = _BOOLEANS.get(given.lower())
+        if given and value is not None:
+            content = merge(content, nested(path, value))
+    return content
+
+
+def nested(key: str, value: object) -> dict[str, Any]:
+    """Return a dotted key as blocks within blocks."""
+    head, _, rest = key.partition(".")
+    return {head: nested(rest, value) if rest else value}
+
+
+def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return layers as one, the last wins; a token drops a lower token file."""
     merged: dict[str, Any] = {}
-    for path in paths:
-        for file in _files(Path(path)):
-            content = _load(file)
-            _checked(content, str(file))
-            merged = merge(merged, content)
+    for layer in layers:
+        consul = layer.get("consul", {})
+        if "token" in consul and "token_file" not in consul:
+            lower = dict(merged.get("consul", {}))
+            lower.pop("token_file", None)
+            merged["consul"] = lower
+        merged = merge(merged, layer)
     return merged
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = (
-            Path(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if name.endswith(".json")
-        )
-        return sorted(found)
-    return [path]
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > CONFIG_BYTES_MAX:
-            raise ConfigError(f"{path}: over {CONFIG_BYTES_MAX} bytes")
-        content: Any = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: not a JSON object")
-    result = cast("dict[str, Any]", content)
-    # One block and a list of blocks mean the same in the reference's language.
-    if isinstance(result.get("template"), dict):
-        result["template"] = [result["template"]]
-    return result
-
-
-def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two configurations as one: ``high`` wins, templates append."""
-    merged = dict(low)
-    for key, value in high.items():
-        old = merged.get(key)
-        if key == "template" and old is not None:
-            merged[key] = [*old, *value]
-        elif isinstance(old, dict) and isinstance(value, dict):
-            merged[key] = merge(
-                cast("dict[str, Any]", old), cast("dict[str, Any]", value)
-            )
-        else:
-            merged[key] = value
-    return merged
-
-
-def _checked(content: Mapping[str, Any], where: str) -> FileConfig:
-    try:
-        return msgspec.convert(content, FileConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
 
 
 def settle(
     content: Mapping[str, Any],
     *,
     dry: bool = False,
+    explain: bool = False,
     error_fatal: bool | None = None,
     environ: Mapping[str, str] | None = None,
+    needs_template: bool = True,
 ) -> Settings:
     """Return the settings of merged keys; raises ``ConfigError``.
 
     ``error_fatal`` beats every template's own, as the reference's flag does.
     """
-    file = _checked(content, "configuration")
-    if not file.template:
+    file = checked(content, "configuration")
+    if needs_template and not file.template and file.exec is None:
         raise ConfigError("no template: give -template or a template block")
-    if file.log_level.lower() not in LOG_LEVELS:
+    level = file.log_level.lower()
+    if level not in LOG_LEVELS:
         raise ConfigError(f"log_level: {file.log_level!r} is none of {[*LOG_LEVELS]}")
-    retry = file.consul.retry
+    retry, dedup = file.consul.retry, file.deduplicate
     plans = tuple(
-        _plan(file, index, block, dry=dry, error_fatal=error_fatal)
+        _plan(file, index, block, dry=dry or explain, error_fatal=error_fatal)
         for index, block in enumerate(file.template)
     )
+    shares = dedup is not None and dedup.enabled and not (file.once or dry or explain)
     return Settings(
         templates=plans,
         consul=_options(file.consul, environ),
@@ -296,13 +243,75 @@ def settle(
         query_wait_s=seconds("block_query_wait", file.block_query_wait),
         backoff_s=seconds("consul.retry.backoff", retry.backoff),
         backoff_max_s=seconds("consul.retry.max_backoff", retry.max_backoff),
+        attempts=_attempts(retry, file.once),
+        connections=file.consul.transport.max_conns_per_host,
         once=file.once,
         dry=dry,
+        explain=explain,
         once_timeout_s=seconds("once_timeout", file.once_timeout),
         missing_timeout_s=seconds("missing_timeout", file.missing_timeout),
         fail_on_missing=file.err_on_failed_lookup,
-        log_level=LOG_LEVELS[file.log_level.lower()],
+        log_level=LOG_LEVELS[level],
+        log_file=file.log_file if file.log_file and file.log_file.path else None,
+        syslog=file.syslog if file.syslog and file.syslog.enabled else None,
         pid_file=Path(file.pid_file) if file.pid_file else None,
+        child=None if dry or explain else _child(file.exec),
+        dedup=DedupPlan(prefix=dedup.prefix, ttl_s=_ttl(dedup.ttl))
+        if shares and dedup is not None
+        else None,
+        stop_signals=_stop_signals(file.kill_signal),
+        reload_signal=signal_number("reload_signal", file.reload_signal),
+        status_addr=file.status_addr,
+        telemetry=file.telemetry,
+        watch_templates=file.watch_templates,
+    )
+
+
+def _attempts(retry: RetryBlock, once: bool) -> int:
+    if not retry.enabled:
+        return 1
+    if retry.attempts is None:
+        return ONCE_ATTEMPTS if once else 0
+    if retry.attempts < 0:
+        raise ConfigError("consul.retry.attempts: is negative")
+    return retry.attempts
+
+
+def _ttl(value: str | int | float) -> float:
+    ttl_s = seconds("deduplicate.ttl", value)
+    if not 10 <= ttl_s <= 86400:
+        raise ConfigError(f"deduplicate.ttl: {value} is not from 10s to 24h")
+    return ttl_s
+
+
+def _stop_signals(name: str | None) -> dict[int, int]:
+    if name is None:
+        return {signal.SIGTERM: 0, signal.SIGINT: 12}
+    number = signal_number("kill_signal", name)
+    return {number: 12} if number else {}
+
+
+def _child(block: ExecBlock | None) -> ChildPlan | None:
+    if block is None or not block.enabled:
+        return None
+    command = parse_command(block.command)
+    if command is None:
+        return None
+    for item in block.env.custom:
+        if not item.partition("=")[0] or "=" not in item:
+            raise ConfigError(f"exec.env.custom: {item.partition('=')[0]!r} has no =")
+    return ChildPlan(
+        command=command,
+        kill_signal=signal_number("exec.kill_signal", block.kill_signal)
+        or signal.SIGINT,
+        kill_timeout_s=seconds("exec.kill_timeout", block.kill_timeout),
+        reload_signal=signal_number("exec.reload_signal", block.reload_signal),
+        splay_s=seconds("exec.splay", block.splay),
+        timeout_s=seconds("exec.timeout", block.timeout or 0),
+        pristine=block.env.pristine,
+        custom=tuple(block.env.custom),
+        allowed=(*block.env.allowlist, *block.env.whitelist),
+        denied=(*block.env.denylist, *block.env.blacklist),
     )
 
 
@@ -324,10 +333,11 @@ def _plan(
     if error_fatal is None:
         error_fatal = file.template_error_fatal
     run = block.exec or ExecBlock(command=block.command, timeout=block.command_timeout)
-    timeout_s = seconds(f"{where}: command timeout", run.timeout)
+    timeout_s = seconds(f"{where}: command timeout", run.timeout or COMMAND_TIMEOUT)
     syntax = block.syntax or block.engine or file.syntax
     if syntax not in SYNTAXES:
         raise ConfigError(f"{where}: syntax {syntax!r} is not one of {list(SYNTAXES)}")
+    root = Path(file.destination_root).absolute() if file.destination_root else None
     source = TemplateSource(
         path=Path(block.source).absolute() if block.source else None,
         contents=block.contents or "",
@@ -335,24 +345,58 @@ def _plan(
         left_delimiter=block.left_delimiter or file.default_delimiters.left,
         right_delimiter=block.right_delimiter or file.default_delimiters.right,
         error_on_missing_key=block.error_on_missing_key,
-        denied=tuple(block.function_denylist),
+        denied=(*block.function_denylist, *block.function_blacklist),
         syntax=syntax,
         file_root=Path(block.sandbox_path) if block.sandbox_path else None,
     )
+    on_error = block.on_command_error or file.on_command_error
     return TemplatePlan(
         source=source,
-        target=_target(where, block) if block.destination else None,
+        target=_target(where, block, root) if block.destination else None,
         wait=None if file.once else parse_wait(block.wait, parse_wait(file.wait)),
-        command=parse_command(run.command, timeout_s),
-        check=parse_command(block.check, timeout_s),
+        command=parse_command(run.command, timeout_s) if run.enabled else None,
+        check=_check(block.check, timeout_s),
         error_fatal=error_fatal,
-        command_error_fatal=(block.on_command_error or file.on_command_error) == "exit",
+        command_error_fatal=on_error == "exit",
+        rolls_back=on_error == "rollback",
     )
 
 
-def _target(where: str, block: TemplateBlock) -> Target:
+def _check(value: str | list[str], timeout_s: float) -> Command | None:
+    """Return the validation command; the new file's name stands for itself.
+
+    In a shell line it is the variable, quoted: no name can become shell text.
+    """
+    if not isinstance(value, str) and len(value) > 1:
+        return parse_command([_placed(word, CHECK_FILE) for word in value], timeout_s)
+    text = value if isinstance(value, str) else "".join(value)
+    command = parse_command(_placed(text, _MARK), timeout_s)
+    if command is None or command.argv[:2] == ("/bin/sh", "-c"):
+        for quote in "'\"":
+            for mark in _MARKS:
+                text = text.replace(f"{quote}{mark}{quote}", mark)
+        return parse_command(_placed(text, '"$CHECK_FILE"'), timeout_s)
+    return Command(
+        tuple(word.replace(_MARK, CHECK_FILE) for word in command.argv), timeout_s
+    )
+
+
+CHECK_FILE = "{{ path }}"
+"""What stands for the new file's name in the words of a check."""
+_MARKS = ("{{tmp}}", "{{ tmp }}", "{{path}}", "{{ path }}")
+_MARK = "_NEW_FILE_"
+
+
+def _placed(word: str, name: str) -> str:
+    for mark in _MARKS:
+        word = word.replace(mark, name)
+    return word
+
+
+def _target(where: str, block: TemplateBlock, root: Path | None) -> Target:
     try:
-        user, group = block.user, block.group
+        user = block.uid if block.user is None else block.user
+        group = block.gid if block.group is None else block.group
         if isinstance(user, str):
             user = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
         if isinstance(group, str):
@@ -371,11 +415,14 @@ def _target(where: str, block: TemplateBlock) -> Target:
         group_id=group,
         keep_backup=block.backup,
         create_directories=block.create_dest_dirs,
+        root=root,
     )
 
 
 def _options(block: ConsulBlock, environ: Mapping[str, str] | None) -> Options:
     ssl = block.ssl
+    if block.namespace:
+        raise ConfigError("consul.namespace: namespaces are not supported")
     used = ssl if ssl is not None and ssl.enabled else SslBlock()
     try:
         options = resolve(
@@ -383,7 +430,7 @@ def _options(block: ConsulBlock, environ: Mapping[str, str] | None) -> Options:
             address=block.address,
             token=block.token,
             token_file=block.token_file,
-            ca_file=used.ca_cert,
+            ca_file=used.ca_cert or _in_a_file(used.ca_cert_bytes),
             ca_path=used.ca_path,
             client_cert=used.cert,
             client_key=used.key,
@@ -399,15 +446,20 @@ def _options(block: ConsulBlock, environ: Mapping[str, str] | None) -> Options:
     return options
 
 
-def seconds(where: str, value: Duration) -> float:
-    """Return a duration in seconds, not negative; raises ``ConfigError``."""
-    try:
-        result = parse_duration(value) if isinstance(value, str) else float(value)
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    if not 0 <= result < 1e9:
-        raise ConfigError(f"{where}: {value} is out of range")
-    return result
+def _in_a_file(certificates: str) -> str:
+    """Return the name of a private file with the text, gone when we end."""
+    if not certificates:
+        return ""
+    descriptor, name = tempfile.mkstemp(prefix="pyconsul-template-", suffix=".pem")
+    with open(descriptor, "w", encoding="ascii", errors="replace") as file:
+        file.write(certificates)
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+
+    atexit.register(remove)
+    return name
 
 
 def parse_wait(

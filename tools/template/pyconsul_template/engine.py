@@ -166,6 +166,10 @@ class Engine(Generic[Q]):
         """Return every query some template needs; all others may be dropped."""
         return set(self._users)
 
+    def is_rendered(self, index: int) -> bool:
+        """Whether a template was complete once."""
+        return self._templates[index].is_rendered
+
     def all_rendered(self) -> bool:
         """Whether each template was complete once."""
         return self._unrendered == 0

@@ -15,7 +15,7 @@ import os
 import secrets
 import stat
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 NEW_FILE_MODE = 0o644
@@ -38,6 +38,8 @@ class Target:
     keep_backup: bool = False
     """Keep the previous file as ``<path>.bak``."""
     create_directories: bool = True
+    root: Path | None = None
+    """The folder the file has to be in, links followed; ``None`` for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ def fix_attributes(target: Target) -> None:
 def stage(target: Target, content: bytes) -> Staged:
     """Write ``content`` beside the target, synced; raises ``OutputError``."""
     final = Path(os.path.realpath(target.path))
+    root = target.root
+    if root is not None and not final.is_relative_to(os.path.realpath(root)):
+        raise OutputError(f"{target.path}: {final} is outside of {root}")
     try:
         if target.create_directories:
             final.parent.mkdir(NEW_DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -179,3 +184,14 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def restore(target: Target, content: bytes | None) -> None:
+    """Put the previous file back, or remove the new one when there was none."""
+    if content is not None:
+        commit(stage(replace(target, keep_backup=False), content))
+        return
+    try:
+        target.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target.path}: {error.strerror}") from error

@@ -7,6 +7,7 @@ attribute or map key is empty unless ``error_on_missing_key``.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, cast
 from jinja2 import (
     BaseLoader,
     DictLoader,
+    Environment,
     FileSystemLoader,
     StrictUndefined,
     TemplateSyntaxError,
@@ -29,6 +31,8 @@ from jinja2 import (
 from jinja2 import (
     TemplateError as JinjaError,
 )
+from jinja2.meta import find_undeclared_variables
+from jinja2.nodes import Name
 from jinja2.sandbox import SandboxedEnvironment
 from msgspec import Struct
 
@@ -101,6 +105,21 @@ class _Missing(StrictUndefined):
         )
 
 
+class _Loader(FileSystemLoader):
+    """A loader that notes which files it read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.read: set[Path] = set()
+
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, str, Callable[[], bool]]:
+        text, name, is_fresh = super().get_source(environment, template)
+        self.read.add(Path(name))
+        return text, name, is_fresh
+
+
 class _Environment(SandboxedEnvironment):
     """Jinja2's sandbox, lenient about missing keys when told so."""
 
@@ -142,7 +161,7 @@ class Template:
         source = self.source
         loader: BaseLoader
         if source.path is not None:
-            loader = FileSystemLoader(source.path.parent)
+            loader = _Loader(source.path.parent)
         else:
             loader = DictLoader({self._label: source.contents})
         environment = _Environment(
@@ -225,6 +244,30 @@ class Template:
     def files(self) -> frozenset[Path]:
         """Return the files the last render read by ``file``."""
         return self._lookups.files
+
+    def lint(self) -> list[TemplateError]:
+        """Return what is wrong without any data: names that nothing defines."""
+        environment, own = self._environment, self.source.path
+        text = self.source.contents if own is None else own.read_text()
+        tree = environment.parse(text)
+        known = set(environment.globals)
+        problems: list[TemplateError] = []
+        for name in sorted(find_undeclared_variables(tree) - known):
+            lines = [n.lineno for n in tree.find_all(Name) if n.name == name]
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            line = min(lines, default=None)
+            problems.append(
+                TemplateError(self._label, line, f"'{name}' is undefined{hint}")
+            )
+        return problems
+
+    def parts(self) -> frozenset[Path]:
+        """Return the files the template is made of: its own and those included."""
+        loader, own = self._environment.loader, self.source.path
+        if not isinstance(loader, _Loader) or own is None:
+            return frozenset()
+        return frozenset((own, *loader.read))
 
     def _located(self, error: Exception) -> TemplateError:
         if isinstance(error, TemplateSyntaxError):

@@ -2,24 +2,26 @@
 
 One pass renders every template that is due, replaces the files that differ,
 and then runs each distinct command of those once, in the configuration's order.
-A failed command is tried again with backoff until it succeeds, for the file on
-disk is newer than what the service has loaded.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 
 from pyconsul_client.queries import Query
+from pyconsul_template import dry
+from pyconsul_template.actions import Change, Commands, RunError
 from pyconsul_template.commands import Command, CommandError, run_command
 from pyconsul_template.config import Settings, TemplatePlan
+from pyconsul_template.dry import print_to_stdout
 from pyconsul_template.engine import Engine
 from pyconsul_template.output import (
     OutputError,
@@ -31,22 +33,18 @@ from pyconsul_template.output import (
     read_current,
     stage,
 )
-from pyconsul_template.render import TemplateError
+from pyconsul_template.render import Template, TemplateError
 from pyconsul_template.source import Entry, Reader, Source, describe
 from pyconsul_template.syntax import TemplateLike, open_template
 
+__all__ = ["RunError", "Runner", "TemplateState", "ViewsLike", "print_to_stdout"]
+
 log = logging.getLogger("pyconsul_template")
 
-COMMAND_RETRY_S = 1.0
-COMMAND_RETRY_MAX_S = 60.0
-FILE_POLL_S = 2.0
 OUTAGE_CHECK_S = 2.0
+"""How often watched files are looked at, and failing queries reported."""
 NAMES_MAX = 20
 """Missing things named in one message."""
-
-
-class RunError(Exception):
-    """The run cannot go on: exit status 14."""
 
 
 class ViewsLike(Reader, Protocol):
@@ -58,22 +56,16 @@ class ViewsLike(Reader, Protocol):
 
 
 @dataclass(slots=True)
-class _Retry:
-    """A command that failed."""
+class TemplateState:
+    """What the status says of one template; times are the wall clock's."""
 
-    failures: int
-    at: float
-    environment: dict[str, str]
-    is_fatal: bool
-
-
-@dataclass(slots=True)
-class _Due:
-    """A command to run at the end of the pass."""
-
-    plan: TemplatePlan
-    changed: list[Path] = field(default_factory=list[Path])
-    is_fatal: bool = False
+    renders: int = 0
+    rendered_at: float = 0.0
+    """When it last was complete."""
+    written: int = 0
+    written_at: float = 0.0
+    error: str = ""
+    """Why the last render, check or write failed."""
 
 
 class Runner:
@@ -84,28 +76,60 @@ class Runner:
         settings: Settings,
         print_dry: Callable[[str], None],
         on_fetched: Callable[[], None] = lambda: None,
+        on_pass: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """Prepare nothing yet; ``on_fetched`` is told when all data came once."""
+        """Prepare nothing yet.
+
+        ``on_fetched`` is told when all data came once; ``on_pass``, after each
+        pass from the one that completed the last template, whether it changed
+        a file.
+        """
         self._on_fetched = on_fetched
+        self._on_pass = on_pass
         self._settings = settings
         self._print_dry = print_dry
+        self.shows_diff = False
+        """Whether a dry run shows a diff instead of the text."""
         self._wake = anyio.Event()
         self._views: ViewsLike | None = None
         self._source: Source | None = None
         self._templates: list[TemplateLike] = []
-        self._engine: Engine[Entry] = Engine([], 0.0)
-        self._retries: dict[Command, _Retry] = {}
+        self.engine: Engine[Entry] = Engine([], 0.0)
+        self.states = [TemplateState() for _ in settings.templates]
+        self.commands = Commands(settings.consul, once=settings.once)
         self._stats: dict[Path, tuple[int, int, int] | None] = {}
         self._outage = False
         self._checks_at = 0.0
+        self._failures: dict[Query, int] = {}
+        self._given_up: str | None = None
         self.renders = 0
         """Renders done, complete or not."""
+
+    @property
+    def settings(self) -> Settings:
+        """What is run."""
+        return self._settings
 
     def changed(self, query: Query) -> None:
         """Note a change of a view; wakes the runner in the same loop turn."""
         entry = None if self._source is None else self._source.find(query)
-        if entry is not None and self._engine.changed(entry, anyio.current_time()):
+        if entry is None:
+            return
+        entry.changed_at = anyio.current_time()
+        if self.engine.changed(entry, entry.changed_at):
             self._wake.set()
+
+    def failed(self, query: Query, error: Exception) -> None:
+        """Note a question without an answer; too many in a row end the run."""
+        self._failures[query] = failures = self._failures.get(query, 0) + 1
+        if self._settings.attempts and failures >= self._settings.attempts:
+            self._given_up = f"{describe(query)}: given up after {failures}: {error}"
+            self._wake.set()
+
+    def look_now(self) -> None:
+        """Look at the watched files without waiting for the next time."""
+        self._checks_at = 0.0
+        self._wake.set()
 
     def prepare(self, views: ViewsLike) -> None:
         """Compile the templates; raises ``TemplateError``."""
@@ -114,8 +138,23 @@ class Runner:
         plans = self._settings.templates
         self._templates = [open_template(plan.source, self._source) for plan in plans]
         now = anyio.current_time()
-        self._engine = Engine([plan.wait for plan in plans], now)
+        self.engine = Engine([plan.wait for plan in plans], now)
         self._checks_at = now + OUTAGE_CHECK_S
+
+    def watched_files(self) -> set[Path]:
+        """Return the files that a change of makes a template render again."""
+        found: set[Path] = set()
+        for template in self._templates:
+            found |= template.files() | self._parts(template)
+        return found
+
+    def _parts(self, template: TemplateLike) -> frozenset[Path]:
+        """Return the files the template itself is made of."""
+        if not self._settings.watch_templates or template.source.path is None:
+            return frozenset()
+        if isinstance(template, Template):
+            return template.parts()
+        return frozenset((template.source.path,))
 
     async def run(self) -> None:
         """Render for ever, or with ``once`` until all is rendered.
@@ -135,11 +174,15 @@ class Runner:
     async def _loop(self) -> None:
         while True:
             self._wake = anyio.Event()
-            await self._pass()
-            if self._settings.once and self._engine.all_rendered():
+            changed = await self._pass()
+            if self.engine.all_rendered():
+                self._on_pass(changed)
+                if self._settings.once:
+                    return
+            if self._settings.explain and self.engine.all_fetched():
                 return
             self._give_up_on_missing()
-            if self._engine.all_fetched():
+            if self.engine.all_fetched():
                 self._on_fetched()
             delay = self._next_timer() - anyio.current_time()
             if delay > 0:
@@ -152,54 +195,69 @@ class Runner:
 
     # One pass
 
-    async def _pass(self) -> None:
-        commands: dict[Command, _Due] = {}
-        due = self._engine.due(anyio.current_time())
-        for index in due:
-            changed = await self._render(index)
-            plan = self._settings.templates[index]
-            if changed is not None and plan.command is not None:
-                run = commands.setdefault(plan.command, _Due(plan))
-                run.changed.append(changed)
-                run.is_fatal |= plan.command_error_fatal
-        if self._engine.has_dropped:
+    async def _pass(self) -> bool:
+        """Return whether a file was replaced."""
+        has_changed = False
+        for index in self.engine.due(anyio.current_time()):
+            change = await self._render(index)
+            if change is not None:
+                has_changed = True
+                self.commands.add(change)
+        if self.engine.has_dropped:
             assert self._views is not None
             assert self._source is not None
-            self._views.keep(self._source.keep(self._engine.wanted()))
-            self._engine.has_dropped = False
-        await self._run_commands(commands)
+            self._views.keep(self._source.keep(self.engine.wanted()))
+            self.engine.has_dropped = False
+        await self.commands.run()
+        return has_changed
 
-    async def _render(self, index: int) -> Path | None:
-        """Render one template; return the file if its bytes changed."""
+    async def _render(self, index: int) -> Change | None:
+        """Render one template; return the change if its file's bytes changed."""
         plan, template = self._settings.templates[index], self._templates[index]
+        state = self.states[index]
         self.renders += 1
+        state.renders += 1
         now = anyio.current_time()
         try:
             rendered = template.render()
         except TemplateError as error:
-            self._engine.rendered(index, template.failed(), now)
+            self.engine.rendered(index, template.failed(), now)
+            state.error = str(error)
             if plan.error_fatal or self._settings.once:
                 raise
             log.error("%s; the old output stays", error)
             return None
         finally:
-            self._watch(template.files())
-        causes = self._engine.rendered(index, rendered.outcome, now)
+            self._watch(template.files() | self._parts(template))
+        causes = self.engine.rendered(index, rendered.outcome, now)
         if not rendered.outcome.complete:
             log.debug("%s: incomplete", plan.name)
             return None
+        state.rendered_at = time.time()
+        state.error = ""
         try:
-            return await self._output(plan, rendered.content, causes)
+            change = await self._output(plan, state, rendered.content, causes)
         except OutputError as error:
+            state.error = str(error)
             if self._settings.once or plan.error_fatal:
                 raise RunError(str(error)) from error
             log.error("%s", error)
             return None
+        if change is not None:
+            state.written += 1
+            state.written_at = time.time()
+        return change
 
     async def _output(
-        self, plan: TemplatePlan, content: bytes, causes: Iterable[Entry]
-    ) -> Path | None:
+        self,
+        plan: TemplatePlan,
+        state: TemplateState,
+        content: bytes,
+        causes: Iterable[Entry],
+    ) -> Change | None:
         target = plan.target
+        if self._settings.explain:
+            return None
         current = None if target is None else read_current(target)
         if current == content and target is not None:
             if not self._settings.dry:
@@ -207,8 +265,11 @@ class Runner:
             log.debug("%s: %s is up to date", plan.name, target.path)
             return None
         if self._settings.dry or target is None:
-            path = "(no destination)" if target is None else target.path
-            self._print_dry(f"> {path}\n{content.decode('utf-8', 'surrogateescape')}")
+            path = None if target is None else target.path
+            if self.shows_diff:
+                self._print_dry(dry.diff(path, current, content))
+            else:
+                self._print_dry(dry.whole(path, content))
             return None
         staged = stage(target, content)
         try:
@@ -216,6 +277,7 @@ class Runner:
                 await self._check(plan, plan.check, staged.temporary, target)
         except CommandError as error:
             discard(staged)
+            state.error = f"check {error}"
             if self._settings.once:
                 raise RunError(f"{target.path} stays as it is: check {error}") from None
             log.error("%s stays as it is: check %s", target.path, error)
@@ -227,79 +289,26 @@ class Runner:
         if log.isEnabledFor(logging.INFO):
             came, went = line_changes(current, content)
             why = ", ".join(describe(entry.query) for entry in causes)
-            why = why or "first render"
+            why = why or ("a file changed" if state.renders > 1 else "first render")
             log.info("wrote %s: +%d -%d lines (%s)", target.path, came, went, why)
-        return target.path
+        return Change(plan, target, current if plan.rolls_back else None)
 
     async def _check(
         self, plan: TemplatePlan, check: Command, staged: Path, target: Target
     ) -> None:
-        words = (
-            word.replace("{{ path }}", str(staged)).replace("{{path}}", str(staged))
-            for word in check.argv
-        )
-        environment = self._environment(plan, [target.path])
+        words = (word.replace("{{ path }}", str(staged)) for word in check.argv)
+        environment = self.commands.environment(plan, [target.path])
         environment["CHECK_FILE"] = str(staged)
         await run_command(Command(tuple(words), check.timeout_s), environment)
-
-    # Commands
-
-    async def _run_commands(self, due: dict[Command, _Due]) -> None:
-        now = anyio.current_time()
-        for command, retry in list(self._retries.items()):
-            if command not in due and retry.at <= now:
-                await self._run(command, retry.environment, is_fatal=retry.is_fatal)
-        failed: list[str] = []
-        for command, one in due.items():
-            environment = self._environment(one.plan, one.changed)
-            error = await self._run(command, environment, is_fatal=one.is_fatal)
-            if error is not None and (one.is_fatal or self._settings.once):
-                failed.append(str(error))
-        if failed:
-            raise RunError(f"command {'; '.join(failed)}")
-
-    async def _run(
-        self, command: Command, environment: dict[str, str], *, is_fatal: bool
-    ) -> CommandError | None:
-        try:
-            await run_command(command, environment)
-        except CommandError as error:
-            before = self._retries.get(command)
-            failures = 1 if before is None else before.failures + 1
-            delay = min(COMMAND_RETRY_S * 2 ** (failures - 1), COMMAND_RETRY_MAX_S)
-            at = anyio.current_time() + delay
-            self._retries[command] = _Retry(failures, at, environment, is_fatal)
-            log.error("command %s; again in %gs", error, delay)
-            return error
-        self._retries.pop(command, None)
-        log.info("ran %s", command)
-        return None
-
-    def _environment(self, plan: TemplatePlan, changed: list[Path]) -> dict[str, str]:
-        consul = self._settings.consul
-        environment = {
-            "CONSUL_HTTP_ADDR": consul.url,
-            "CT_TEMPLATE": plan.name,
-            "CT_DESTINATION": str(plan.target.path) if plan.target else "",
-            "CT_CHANGED": "\n".join(str(path) for path in changed),
-        }
-        if consul.socket_path:
-            environment["CONSUL_HTTP_ADDR"] = f"unix://{consul.socket_path}"
-        if consul.token:
-            environment["CONSUL_HTTP_TOKEN"] = consul.token
-        return environment
 
     # What time brings
 
     def _next_timer(self) -> float:
-        times = [self._checks_at]
-        timer = self._engine.next_timer()
-        if timer is not None:
-            times.append(timer)
-        times += [retry.at for retry in self._retries.values()]
+        timers = (self.engine.next_timer(), self.commands.next_retry())
+        times = [self._checks_at, *(timer for timer in timers if timer is not None)]
         if self._settings.missing_timeout_s:
             now = anyio.current_time()
-            held = self._engine.held_for(now)
+            held = self.engine.held_for(now)
             if held:
                 times.append(now + self._settings.missing_timeout_s - held)
         return min(times)
@@ -307,7 +316,9 @@ class Runner:
     def _look_around(self) -> None:
         """Do what is due by the clock: reports, outages, watched files."""
         now = anyio.current_time()
-        for index, needs in self._engine.reports(now).items():
+        if self._given_up is not None:
+            raise RunError(self._given_up)
+        for index, needs in self.engine.reports(now).items():
             name = self._settings.templates[index].name
             log.warning("%s waits for %s", name, _named(needs))
         if now < self._checks_at:
@@ -318,9 +329,26 @@ class Runner:
             current = _stat(path)
             if current != stat:
                 self._stats[path] = current
-                for index, template in enumerate(self._templates):
-                    if path in template.files():
-                        self._engine.touch(index, now)
+                self._file_changed(path, now)
+
+    def _file_changed(self, path: Path, now: float) -> None:
+        for index, template in enumerate(self._templates):
+            if path in self._parts(template):
+                self._open_again(index, now)
+            elif path in template.files():
+                self.engine.touch(index, now)
+
+    def _open_again(self, index: int, now: float) -> None:
+        assert self._source is not None
+        plan = self._settings.templates[index]
+        try:
+            self._templates[index] = open_template(plan.source, self._source)
+        except TemplateError as error:
+            self.states[index].error = str(error)
+            log.error("%s; the old template stays in use", error)
+            return
+        log.warning("%s: the template was read again", plan.name)
+        self.engine.touch(index, now)
 
     def _watch(self, files: Iterable[Path]) -> None:
         for path in files:
@@ -328,8 +356,10 @@ class Runner:
                 self._stats[path] = _stat(path)
 
     def _report_outage(self) -> None:
-        wanted = self._engine.wanted()
+        wanted = self.engine.wanted()
         errors = [e.view.error for e in wanted if e.view.error is not None]
+        failing = {e.query for e in wanted if e.view.error is not None}
+        self._failures = {q: n for q, n in self._failures.items() if q in failing}
         if errors and not self._outage:
             log.warning(
                 "%d of %d queries fail, files stay as they are; for one: %s",
@@ -340,7 +370,7 @@ class Runner:
         self._outage = bool(errors)
 
     def _give_up_on_missing(self) -> None:
-        settings, engine = self._settings, self._engine
+        settings, engine = self._settings, self.engine
         if settings.fail_on_missing and engine.all_fetched() and engine.missing():
             raise RunError(self._needs())
         limit = settings.missing_timeout_s
@@ -351,7 +381,7 @@ class Runner:
         """Return what each held template waits for."""
         parts = [
             f"{self._settings.templates[index].name} waits for {_named(needs)}"
-            for index, needs in self._engine.missing().items()
+            for index, needs in self.engine.missing().items()
         ]
         return "; ".join(parts)
 
@@ -368,10 +398,3 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-def print_to_stdout(text: str) -> None:
-    """Print a dry run's file, byte for byte."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
-    sys.stdout.buffer.flush()

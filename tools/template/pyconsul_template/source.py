@@ -50,6 +50,11 @@ class Answer(Protocol):
         """Why the last question failed."""
         ...
 
+    @property
+    def index(self) -> int:
+        """The index of the data, 0 when it has none."""
+        ...
+
 
 class Reader(Protocol):
     """Gives the view of a query, started when it is new; never waits."""
@@ -65,6 +70,7 @@ class NoData:
     ready = False
     data: Any = None
     error: Exception | None = None
+    index = 0
 
     def get(self, query: Query) -> Answer:
         """Return the view that never has an answer."""
@@ -75,13 +81,15 @@ class NoData:
 class Entry:
     """One query with its view; compared by identity, so sets of it are cheap."""
 
-    __slots__ = ("_kept", "is_live", "query", "view")
+    __slots__ = ("_kept", "changed_at", "is_live", "query", "view")
 
     def __init__(self, query: Query, view: Answer) -> None:
         self.query = query
         self.view = view
         self.is_live = True
         """Whether the view is still kept up to date."""
+        self.changed_at: float | None = None
+        """When the data last changed, in monotonic time."""
         self._kept: dict[Callable[[Any], Any], tuple[Any, Any]] = {}
 
     def __repr__(self) -> str:

@@ -1,0 +1,203 @@
+"""The supervised child of exec mode.
+
+It starts once everything is rendered and is told of each later change by its
+reload signal, or by a restart. Signals that are not ours go on to it. The rules
+are the client library's ``Supervision``; this drives them with asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fnmatch
+import logging
+import os
+import random
+import signal
+from collections.abc import Callable, Mapping
+
+from pyconsul_client.tool.supervision import (
+    LEAVE,
+    SEND,
+    SPAWN,
+    SWEEP,
+    Action,
+    ChildRules,
+    Supervision,
+)
+from pyconsul_template.config import ChildPlan
+
+log = logging.getLogger("pyconsul_template")
+
+START_FAILED = 14
+TIMED_OUT = 14
+
+
+class Child:
+    """One child; ``done`` gets our exit status when it is over."""
+
+    def __init__(self, plan: ChildPlan, consul: Mapping[str, str]) -> None:
+        """``consul`` is the environment that tells the child of the agent."""
+        self.plan = plan
+        self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        rules = ChildRules(
+            plan.kill_signal, plan.kill_timeout_s, plan.splay_s, plan.reload_signal
+        )
+        self._core = Supervision(rules)
+        self._environment = child_environment(plan, os.environ, consul)
+        self._events: asyncio.Queue[Callable[[], list[Action]]] = asyncio.Queue()
+        self._process: asyncio.subprocess.Process | None = None
+        self._ended_group = 0
+        self._is_shell = plan.command.argv[:2] == ("/bin/sh", "-c")
+        # In the foreground of a terminal the child has to stay in our group.
+        self._has_group = not _in_foreground()
+        self._task: asyncio.Task[None] | None = None
+        self._waiters: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether ``start`` was called."""
+        return self._task is not None
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 while there is no child."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def restarts(self) -> int:
+        """How often the child was started again."""
+        return self._core.restarts
+
+    def start(self) -> None:
+        """Start the child."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._drive())
+            self._events.put_nowait(self._core.start)
+
+    def changed(self) -> None:
+        """Tell the child of a change, after the splay."""
+        now = asyncio.get_running_loop().time
+        self._events.put_nowait(lambda: self._core.changed(now(), random.random()))
+
+    def send(self, number: int) -> None:
+        """Pass a signal on."""
+        self._events.put_nowait(lambda: self._core.passed(number))
+
+    async def stop(self, status: int) -> int:
+        """End the child, however long it is allowed to take; return our status."""
+        if self._task is None:
+            return status
+        now = asyncio.get_running_loop().time
+        self._events.put_nowait(lambda: self._core.quit(now(), status))
+        return await asyncio.shield(self.done)
+
+    async def aclose(self) -> None:
+        """Leave no child behind."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._process is not None:
+            self._signal(signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                await self._process.wait()
+
+    async def _drive(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while not self.done.done():
+                deadline = self._core.deadline
+                delay = None if deadline is None else max(deadline - loop.time(), 0)
+                actions: list[Action] = []
+                try:
+                    async with asyncio.timeout(delay):
+                        event = await self._events.get()
+                except TimeoutError:
+                    pass
+                else:
+                    actions = event()
+                await self._do(actions)
+                await self._do(self._core.tick(loop.time()))
+        except (OSError, ValueError) as error:
+            log.error("child %s: %s", self.plan.command, error)
+            if not self.done.done():
+                self.done.set_result(START_FAILED)
+
+    async def _do(self, actions: list[Action]) -> None:
+        for kind, number in actions:
+            if kind == SPAWN:
+                await self._spawn()
+            elif kind == SEND:
+                log.info("sending the child %s", signal.Signals(number).name)
+                self._signal(number)
+            elif kind == SWEEP and self._ended_group and self._has_group:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._ended_group, signal.SIGKILL)
+            elif kind == LEAVE and not self.done.done():
+                self.done.set_result(number)
+
+    async def _spawn(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *self.plan.command.argv,
+            env=self._environment,
+            start_new_session=self._has_group,
+        )
+        self._process = process
+        log.info("started the child %s, process %d", self.plan.command, process.pid)
+        waiter = asyncio.create_task(self._wait(process))
+        self._waiters.add(waiter)
+        waiter.add_done_callback(self._waiters.discard)
+
+    async def _wait(self, process: asyncio.subprocess.Process) -> None:
+        try:
+            async with asyncio.timeout(self.plan.timeout_s or None):
+                status = await process.wait()
+        except TimeoutError:
+            log.error("the child ran for %gs, stopping it", self.plan.timeout_s)
+            now = asyncio.get_running_loop().time()
+            self._events.put_nowait(lambda: self._core.quit(now, TIMED_OUT))
+            status = await process.wait()
+        self._ended_group = process.pid
+        self._process = None
+        log.info("the child ended with %d", status)
+        self._events.put_nowait(lambda: self._core.exited(status))
+
+    def _signal(self, number: int) -> None:
+        process = self._process
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            whole = self._is_shell or number == signal.SIGKILL
+            if whole and self._has_group:
+                os.killpg(process.pid, number)
+            else:
+                os.kill(process.pid, number)
+
+
+def child_environment(
+    plan: ChildPlan, ours: Mapping[str, str], consul: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the child's variables: deny beats allow, custom beats both."""
+    found: dict[str, str] = {}
+    if not plan.pristine:
+        found = {
+            name: value
+            for name, value in {**ours, **consul}.items()
+            if (not plan.allowed or _matches(name, plan.allowed))
+            and not _matches(name, plan.denied)
+        }
+    for item in plan.custom:
+        name, _, value = item.partition("=")
+        found[name] = value
+    return found
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _in_foreground() -> bool:
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False

@@ -1,0 +1,255 @@
+"""The keys of the configuration, as blocks that know no others.
+
+Names and defaults are the reference's; what is ours alone says so.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Literal
+
+import msgspec
+
+from pyconsul_client.goflags import parse_duration
+
+Duration = str | int | float
+"""Go duration text, or a number of seconds."""
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the text names the file and the key."""
+
+
+class Block(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Base of the blocks: an unknown key is an error."""
+
+
+class WaitBlock(Block, kw_only=True):
+    """``wait { min max enabled }``."""
+
+    min: Duration = 0
+    max: Duration = 0
+    enabled: bool = True
+
+
+class Delimiters(Block, kw_only=True):
+    """``default_delimiters { left right }``."""
+
+    left: str = "{{"
+    right: str = "}}"
+
+
+class EnvBlock(Block, kw_only=True):
+    """``exec { env }``: what of our environment the child gets."""
+
+    pristine: bool = False
+    custom: list[str] = []
+    allowlist: list[str] = []
+    denylist: list[str] = []
+    whitelist: list[str] = []
+    """Old name of ``allowlist``."""
+    blacklist: list[str] = []
+    """Old name of ``denylist``."""
+
+
+class ExecBlock(Block, kw_only=True):
+    """``exec``: the supervised child, or in a template its command."""
+
+    command: str | list[str] = ""
+    enabled: bool = True
+    timeout: Duration | None = None
+    kill_signal: str = "SIGINT"
+    kill_timeout: Duration = "30s"
+    reload_signal: str = ""
+    splay: Duration = 0
+    env: EnvBlock = msgspec.field(default_factory=EnvBlock)
+
+
+CommandError = Literal["log", "exit", "rollback"]
+
+
+class TemplateBlock(Block, kw_only=True):
+    """One ``template``."""
+
+    source: str = ""
+    contents: str | None = None
+    destination: str = ""
+    create_dest_dirs: bool = True
+    command: str | list[str] = ""
+    command_timeout: Duration = "30s"
+    exec: ExecBlock | None = None
+    check: str | list[str] = ""
+    """Ours: run on the new file before it replaces the old one."""
+    perms: str | int | None = None
+    user: str | int | None = None
+    group: str | int | None = None
+    uid: str | int | None = None
+    """Old name of ``user``."""
+    gid: str | int | None = None
+    """Old name of ``group``."""
+    backup: bool = False
+    error_on_missing_key: bool = False
+    error_fatal: bool | None = None
+    left_delimiter: str = ""
+    right_delimiter: str = ""
+    wait: WaitBlock | str | None = None
+    function_denylist: list[str] = []
+    function_blacklist: list[str] = []
+    """Old name of ``function_denylist``."""
+    sandbox_path: str = ""
+    on_command_error: CommandError | None = None
+    syntax: str = ""
+    engine: str = ""
+    """Another name of ``syntax``."""
+
+
+class AuthBlock(Block, kw_only=True):
+    """``consul { auth }``."""
+
+    enabled: bool = True
+    username: str = ""
+    password: str = ""
+
+
+class SslBlock(Block, kw_only=True):
+    """``consul { ssl }``; naming it switches TLS on."""
+
+    enabled: bool = True
+    verify: bool = True
+    ca_cert: str = ""
+    ca_cert_bytes: str = ""
+    ca_path: str = ""
+    cert: str = ""
+    key: str = ""
+    server_name: str = ""
+
+
+class RetryBlock(Block, kw_only=True):
+    """``consul { retry }``: the pause after an error doubles up to a maximum.
+
+    ``attempts`` failures in a row end the run, 0 tries for ever; not given, it is
+    12 with ``once`` as in the reference, else 0.
+    """
+
+    enabled: bool = True
+    attempts: int | None = None
+    backoff: Duration = "250ms"
+    max_backoff: Duration = "1m"
+
+
+class TransportBlock(Block, kw_only=True):
+    """``consul { transport }``; only ``max_conns_per_host`` has an effect."""
+
+    dial_keep_alive: Duration = "30s"
+    dial_timeout: Duration = "30s"
+    disable_keep_alives: bool = False
+    idle_conn_timeout: Duration = "5s"
+    max_idle_conns: int = 0
+    max_idle_conns_per_host: int = 100
+    max_conns_per_host: int = 0
+    tls_handshake_timeout: Duration = "10s"
+
+
+class ConsulBlock(Block, kw_only=True):
+    """``consul``."""
+
+    address: str = ""
+    namespace: str = ""
+    token: str = ""
+    token_file: str = ""
+    auth: AuthBlock | None = None
+    ssl: SslBlock | None = None
+    retry: RetryBlock = msgspec.field(default_factory=RetryBlock)
+    transport: TransportBlock = msgspec.field(default_factory=TransportBlock)
+
+
+class DedupBlock(Block, kw_only=True):
+    """``deduplicate``."""
+
+    enabled: bool = True
+    prefix: str = "pyconsul-template/dedup/"
+    ttl: Duration = "15s"
+    max_stale: Duration = "2s"
+    block_query_wait: Duration = "60s"
+
+
+class SyslogBlock(Block, kw_only=True):
+    """``syslog``; naming it switches it on."""
+
+    enabled: bool = True
+    facility: str = "LOCAL0"
+    name: str = "pyconsul-template"
+
+
+class LogFileBlock(Block, kw_only=True):
+    """``log_file``; a rotation of 0 bytes goes by time."""
+
+    path: str = ""
+    log_rotate_bytes: int = 0
+    log_rotate_duration: Duration = "24h"
+    log_rotate_max_files: int = 0
+
+
+class TelemetryBlock(Block, kw_only=True):
+    """``telemetry``, ours: metrics sent to a statsd address over UDP."""
+
+    statsd_address: str = ""
+    metrics_prefix: str = "pyconsul_template"
+    interval: Duration = "10s"
+
+
+class FileConfig(Block, kw_only=True):
+    """A whole configuration file."""
+
+    consul: ConsulBlock = msgspec.field(default_factory=ConsulBlock)
+    template: list[TemplateBlock] = []
+    exec: ExecBlock | None = None
+    wait: WaitBlock | str | None = None
+    max_stale: Duration = "2s"
+    block_query_wait: Duration = "60s"
+    once: bool = False
+    kill_signal: str | None = None
+    reload_signal: str = "SIGHUP"
+    log_level: str = "warn"
+    log_file: LogFileBlock | None = None
+    syslog: SyslogBlock | None = None
+    pid_file: str = ""
+    deduplicate: DedupBlock | None = None
+    template_error_fatal: bool = True
+    err_on_failed_lookup: bool = False
+    missing_timeout: Duration = 0
+    once_timeout: Duration = 0
+    on_command_error: CommandError = "log"
+    default_delimiters: Delimiters = msgspec.field(default_factory=Delimiters)
+    syntax: str = "auto"
+    destination_root: str = ""
+    """Ours: no file outside this folder is written."""
+    status_addr: str = ""
+    """Ours: where the status is served, ``host:port`` or ``unix:/path``."""
+    telemetry: TelemetryBlock | None = None
+    watch_templates: bool = True
+    """Ours: a template whose file changes is read again at once."""
+
+
+def seconds(where: str, value: Duration) -> float:
+    """Return a duration in seconds, not negative; raises ``ConfigError``."""
+    try:
+        result = parse_duration(value) if isinstance(value, str) else float(value)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if not 0 <= result < 1e9:
+        raise ConfigError(f"{where}: {value} is out of range")
+    return result
+
+
+def signal_number(where: str, name: str) -> int:
+    """Return the number of ``SIGHUP`` or ``HUP``, 0 for an empty name."""
+    text = name.upper()
+    if text and not text.startswith("SIG"):
+        text = f"SIG{text}"
+    found = getattr(signal, text, None) if text else None
+    if text and (not isinstance(found, signal.Signals) or text.startswith("SIG_")):
+        raise ConfigError(f"{where}: {name!r} is no signal")
+    if found in (signal.SIGKILL, signal.SIGSTOP) and not where.startswith("exec"):
+        raise ConfigError(f"{where}: {name} cannot be caught")
+    return int(found or 0)

@@ -1,0 +1,284 @@
+"""A run: the views, the runner, the child, signals, reloads and the status.
+
+SIGHUP reads the configuration and the templates again; when they are wrong the
+old ones stay in use. The child stays, too, unless its own settings changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterable
+from pathlib import Path
+
+from pyconsul_client.client import Client
+from pyconsul_client.errors import ClientError
+from pyconsul_client.queries import Query
+from pyconsul_client.tool.signals import forwarded
+from pyconsul_client.view import Rules, Views
+from pyconsul_template.actions import RunError, consul_environment
+from pyconsul_template.child import Child
+from pyconsul_template.config import ConfigError, Settings
+from pyconsul_template.dedup import SharedViews
+from pyconsul_template.endpoint import serving
+from pyconsul_template.patience import PatientTransport
+from pyconsul_template.render import TemplateError
+from pyconsul_template.runner import Runner, ViewsLike, print_to_stdout
+from pyconsul_template.status import Status, explanation, status_of
+from pyconsul_template.telemetry import send
+
+log = logging.getLogger("pyconsul_template")
+
+ONCE_POLL_S = 1.0
+POLL_S = 10.0
+"""Pause of views that cannot block, such as the datacenters'."""
+EXPLAIN_S = 30.0
+"""An explanation waits this long for answers, then says what did not come."""
+EXIT_OK = 0
+EXIT_RUN = 14
+EXIT_CONFIG = 15
+
+
+class Service:
+    """One process's work, over all its configurations."""
+
+    def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
+        """``load`` reads the configuration again; ConfigError or TemplateError."""
+        self._settings = settings
+        self._load = load
+        self._child: Child | None = None
+        self._runner: Runner | None = None
+        self._shared_views: SharedViews | None = None
+        self._leads: bool | None = None
+        self._started_at = 0.0
+
+    async def run(self) -> int:
+        """Run until done or stopped; return the exit status."""
+        loop = asyncio.get_running_loop()
+        self._started_at = loop.time()
+        self._stop: asyncio.Future[int] = loop.create_future()
+        self._hang_up = asyncio.Event()
+        self._handle_signals()
+        try:
+            async with serving(self._settings.status_addr, self.status):
+                return await self._run()
+        except ConfigError as error:
+            log.error("%s", error)
+            return EXIT_CONFIG
+        finally:
+            if self._child is not None:
+                await self._child.aclose()
+
+    def status(self) -> Status | None:
+        """Return what is going on, ``None`` before there is anything."""
+        if self._runner is None:
+            return None
+        return status_of(self._runner, self._started_at, self._child, self._leads)
+
+    def _handle_signals(self) -> None:
+        loop, settings = asyncio.get_running_loop(), self._settings
+
+        def stop(status: int) -> None:
+            if not self._stop.done():
+                self._stop.set_result(status)
+
+        ours = set(settings.stop_signals)
+        for number, status in settings.stop_signals.items():
+            loop.add_signal_handler(number, stop, status)
+        if settings.reload_signal:
+            ours.add(settings.reload_signal)
+            loop.add_signal_handler(settings.reload_signal, self._hang_up.set)
+        if settings.child is not None:
+            for number in set(forwarded()) - ours:
+                with contextlib.suppress(OSError, ValueError, RuntimeError):
+                    loop.add_signal_handler(number, self._pass_on, number)
+
+    def _pass_on(self, number: int) -> None:
+        if self._child is not None:
+            self._child.send(number)
+
+    async def _run(self) -> int:
+        if self._settings.child is not None:
+            self._child = self._new_child()
+        while True:
+            work = asyncio.create_task(self._work(self._settings))
+            reload = asyncio.create_task(self._reloaded())
+            status = await self._first(work, reload)
+            for task in (work, reload):
+                task.cancel()
+            await asyncio.gather(work, reload, return_exceptions=True)
+            if status is not None:
+                return status
+            await self._take(reload.result())
+
+    async def _first(
+        self, work: asyncio.Task[int], reload: asyncio.Task[Settings]
+    ) -> int | None:
+        """Wait for what ends this configuration; ``None`` is a reload."""
+        while True:
+            waited: set[asyncio.Future[int] | asyncio.Task[Settings]]
+            waited = {self._stop, reload}
+            waited |= {work} if not work.done() else set()
+            child = self._child
+            if child is not None:
+                waited.add(child.done)
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if child is not None and child.done.done():
+                return child.done.result()
+            if self._stop.done():
+                log.info("stopped")
+                status = self._stop.result()
+                return status if child is None else await child.stop(status)
+            if work.done():
+                status = work.result()
+                if status or child is None or not child.is_started:
+                    return status if child is None else await child.stop(status)
+            if reload.done():
+                return None
+
+    async def _take(self, settings: Settings) -> None:
+        """Go on with new settings."""
+        old, self._settings = self._settings, settings
+        logging.getLogger().setLevel(settings.log_level)
+        log.warning("configuration read again")
+        if settings.child != old.child:
+            if self._child is not None and self._child.is_started:
+                await self._child.stop(EXIT_OK)
+                await self._child.aclose()
+            self._child = None if settings.child is None else self._new_child()
+
+    def _new_child(self) -> Child:
+        assert self._settings.child is not None
+        return Child(self._settings.child, consul_environment(self._settings.consul))
+
+    async def _reloaded(self) -> Settings:
+        """Return the settings of the next reload that is right."""
+        while True:
+            await self._hang_up.wait()
+            self._hang_up.clear()
+            try:
+                return self._load()
+            except (ConfigError, TemplateError) as error:
+                log.error("%s; the old configuration stays in use", error)
+
+    def _passed(self, changed: bool) -> None:
+        child = self._child
+        if child is not None:
+            if not child.is_started:
+                child.start()
+            elif changed:
+                child.changed()
+
+    async def _work(self, settings: Settings) -> int:
+        # One render needs no long polls: without lanes the views fetch, and poll
+        # for what is missing.
+        is_short = settings.once or settings.explain
+        lanes = 0 if is_short else settings.connections or None
+        transport = PatientTransport(settings.consul, lanes)
+        rules = Rules(
+            poll_interval=ONCE_POLL_S if is_short else POLL_S,
+            wait=settings.query_wait_s,
+            stale=settings.max_stale_s > 0,
+            max_stale=settings.max_stale_s,
+            backoff_base=settings.backoff_s,
+            backoff_cap=settings.backoff_max_s,
+        )
+        runner = Runner(settings, print_to_stdout, transport.begin, self._passed)
+        runner.shows_diff = sys.stdout.isatty()
+        self._runner = runner
+        async with (
+            Client(options=settings.consul, transport=transport) as client,
+            Views(
+                client,
+                self._changed,
+                on_error=lambda query, error, _: runner.failed(query, error),
+                rules=rules,
+            ) as views,
+        ):
+            # Caught here: the views' task group would wrap it in a group.
+            try:
+                return await self._supervised(runner, client, views)
+            except (RunError, TemplateError, ClientError) as error:
+                log.error("%s", error)
+                return EXIT_RUN
+
+    def _changed(self, query: Query) -> None:
+        if self._shared_views is not None:
+            self._shared_views.changed(query)
+        elif self._runner is not None:
+            self._runner.changed(query)
+
+    async def _supervised(self, runner: Runner, client: Client, views: Views) -> int:
+        settings = self._settings
+        async with self._shared(runner, client, views) as source:
+            runner.prepare(source)
+            if settings.explain:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(EXPLAIN_S):
+                        await runner.run()
+                print(explanation(status_of(runner, self._started_at)), end="")
+                return EXIT_OK if runner.engine.all_rendered() else EXIT_RUN
+            side: list[asyncio.Task[None]] = []
+            if settings.watch_templates and not settings.once:
+                side.append(asyncio.create_task(_watch_files(runner)))
+            if settings.telemetry is not None and settings.telemetry.statsd_address:
+                side.append(asyncio.create_task(send(settings.telemetry, self.status)))
+            try:
+                await runner.run()
+            finally:
+                for task in side:
+                    task.cancel()
+                await asyncio.gather(*side, return_exceptions=True)
+        return EXIT_OK
+
+    @contextlib.asynccontextmanager
+    async def _shared(
+        self, runner: Runner, client: Client, views: Views
+    ) -> AsyncGenerator[ViewsLike]:
+        """Give what the runner reads: the views, or those shared among instances."""
+        plan = self._settings.dedup
+        if plan is None:
+            yield views
+            return
+        shared = SharedViews(client, views, runner.changed, plan, self._settings)
+        self._shared_views = shared
+        task = asyncio.create_task(shared.run(self._note_lead))
+        try:
+            yield shared
+        finally:
+            self._shared_views = None
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _note_lead(self, leads: bool) -> None:
+        self._leads = leads
+
+
+async def _watch_files(runner: Runner) -> None:
+    """Wake the runner when a file of a template changes.
+
+    What the operating system does not tell of shows at the runner's own look at
+    the files, every 2 s.
+    """
+    folders = _folders(runner.watched_files())
+    if not folders:
+        return
+    # Only now: the first render does not wait for it.
+    from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType]
+
+    # It logs every event, and with the log in a watched folder without end.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+    def is_watched(_: object, path: str) -> bool:
+        return Path(path) in runner.watched_files()
+
+    async for _ in awatch(
+        *folders, watch_filter=is_watched, recursive=False, debounce=100, step=50
+    ):
+        runner.look_now()
+
+
+def _folders(paths: Iterable[Path]) -> list[Path]:
+    return sorted({path.parent for path in paths if path.parent.is_dir()})
