@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Most of the slow tests wait for timers: more workers than cores pay off.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := test
 .PHONY: demo test unit conformance lint format bench bench-cluster bench-gossip soak clean
@@ -29,7 +31,7 @@ demo: $(VENV)/.runtime
 test: unit conformance
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 conformance: $(VENV)/.dev
 	$(BIN)/python tests/run_conformance.py

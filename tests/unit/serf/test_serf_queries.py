@@ -247,7 +247,7 @@ def test_key_answers_missing() -> None:
     pool = pool_of("a", "b", key=ONE)
     pool.cut.add("b")
     pool.do("a", lambda serf: serf.key_operation("list", "", pool.now))
-    assert pool.run(5.0, until=lambda: bool(pool.of("a", KeysDone)))
+    assert pool.run(15.0, until=lambda: bool(pool.of("a", KeysDone)))
     assert pool.of("a", KeysDone)[0].response.error == "1/2 nodes reported success"
 
 
