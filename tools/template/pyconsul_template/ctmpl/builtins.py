@@ -36,10 +36,11 @@ def _item(value: Any, key: Any) -> Any:
                 if key is None
                 else f"value has type {type_name(key)}; should be string"
             )
-        zero = "" if value.__class__ is StringMap else None
+        zero = "" if isinstance(value, StringMap) else None
         return cast("dict[Any, Any]", value).get(key, zero)
     if isinstance(value, list | tuple):
-        return cast("Sequence[Any]", value)[_position(key, len(value))]
+        items = cast("Sequence[Any]", value)
+        return items[_position(key, len(items))]
     if isinstance(value, str):
         raw = go_bytes(value)
         return raw[_position(key, len(raw))]

@@ -9,13 +9,14 @@ the template it is (``Program.places``).
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CodeType, TracebackType
 from typing import Any
 
 from pyconsul_template.ctmpl.calls import Function, bound
-from pyconsul_template.ctmpl.lexer import line_of
+from pyconsul_template.ctmpl.lexer import line_starts
 from pyconsul_template.ctmpl.nodes import (
     Action,
     Branch,
@@ -114,11 +115,12 @@ class _Compiler:
             self._block(body, "d0")
             self._depth = 0
         places: dict[int, Place] = {}
+        starts = line_starts(self._tree.text)
         for number, line in enumerate(self._lines, 1):
             mark = _MARK.search(line)
             if mark is not None:
                 at, name, text = self._marks[int(mark[1])]
-                place = Place(line_of(self._tree.text, at), name, text)
+                place = Place(bisect_right(starts, at), name, text)
                 places[number + 1] = place
         code = compile("\n".join(self._lines) + "\n", FILENAME, "exec")
         return Program(code, self._constants, bodies, places)

@@ -72,7 +72,7 @@ def char_value(text: str) -> int | str:
     return code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
 
 
-_UNDERSCORES = re.compile(r"(?:[^_]|(?<=\w)_(?=\w))*")
+_UNDERSCORES = re.compile(r"(?:[^_]|(?<=[0-9a-zA-Z])_(?=[0-9a-fA-F]))*")
 
 
 def number_value(text: str) -> int | float | str:

@@ -79,6 +79,21 @@ def to_json(value: Any, *, indent: str = "", escape: bool = True) -> str:
     return "".join(_json(plain(value), indent, "\n", escape=escape))
 
 
+def to_json_pretty(value: Any) -> str:
+    """Return JSON with each item on its own line."""
+    return to_json(value, indent="  ")
+
+
+def to_unescaped_json(value: Any) -> str:
+    """Return JSON with ``<>&`` as they are."""
+    return to_json(value, escape=False)
+
+
+def to_unescaped_json_pretty(value: Any) -> str:
+    """Return JSON with each item on its own line and ``<>&`` as they are."""
+    return to_json(value, indent="  ", escape=False)
+
+
 def _json(value: Any, indent: str, line: str, *, escape: bool) -> Iterable[str]:
     if isinstance(value, dict | list) and value:
         is_map = isinstance(value, dict)
@@ -135,9 +150,9 @@ def _yaml_numbers(value: Any) -> Any:
 
 def toml_of(value: Any) -> str:
     """Return TOML: plain values first, then tables, keys sorted."""
-    tree = plain(value)
-    if not isinstance(tree, dict):
+    if not isinstance(value, dict):
         raise GoExecError(f"toTOML: a {type_name(value)} is no table")
+    tree = plain(cast("dict[Any, Any]", value))
     lines: list[str] = []
     _table(cast("dict[str, Any]", tree), (), lines)
     return "\n".join(lines).strip("\n")
@@ -151,7 +166,7 @@ def _table(table: dict[str, Any], path: tuple[str, ...], lines: list[str]) -> No
         if value is None:
             continue
         if isinstance(value, dict) or _is_table_list(value):
-            tables.append((key, value))
+            tables.append((key, cast("Any", value)))
         else:
             lines.append(f"{pad}{_toml_key(key)} = {_toml(value)}")
     for key, value in tables:

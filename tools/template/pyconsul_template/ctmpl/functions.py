@@ -95,6 +95,18 @@ def plugin(name: str, *args: Any) -> str:
     return done.stdout.decode("utf-8", "surrogateescape").strip()
 
 
+def _operator(*_values: Any) -> Any:
+    raise AssertionError("compiled to an operator")
+
+
+def _env(name: str, default: str = "") -> str:
+    return os.environ.get(name, default)
+
+
+def _dump(*values: Any) -> str:
+    return "\n".join(map(go_syntax, values)) + "\n"
+
+
 def _must_env(name: str) -> str:
     value = os.environ.get(name)
     if value is None:
@@ -116,10 +128,10 @@ def _in(values: Any, value: Any) -> bool:
 
 _PURE: dict[str, tuple[Callable[..., Any], str]] = {
     # Built in; the operators among them are the compiler's.
-    **{name: (lambda *_: None, "aa*") for name in ("and", "or")},
-    "not": (lambda *_: None, "a"),
-    "eq": (lambda *_: None, "aa*"),
-    **{name: (lambda *_: None, "aa") for name in ("ne", "lt", "le", "gt", "ge")},
+    **dict.fromkeys(("and", "or"), (_operator, "aa*")),
+    "not": (_operator, "a"),
+    "eq": (_operator, "aa*"),
+    **dict.fromkeys(("ne", "lt", "le", "gt", "ge"), (_operator, "aa")),
     "len": (builtins.length, "a"),
     "index": (builtins.index, "aa*"),
     "slice": (builtins.slice_, "aa*"),
@@ -161,12 +173,9 @@ _PURE: dict[str, tuple[Callable[..., Any], str]] = {
     "parseJSON": (helpers.parse_json, "s"),
     "parseYAML": (parse_yaml, "s"),
     "toJSON": (encode.to_json, "a"),
-    "toJSONPretty": (lambda value: encode.to_json(value, indent="  "), "a"),
-    "toUnescapedJSON": (lambda value: encode.to_json(value, escape=False), "a"),
-    "toUnescapedJSONPretty": (
-        lambda value: encode.to_json(value, indent="  ", escape=False),
-        "a",
-    ),
+    "toJSONPretty": (encode.to_json_pretty, "a"),
+    "toUnescapedJSON": (encode.to_unescaped_json, "a"),
+    "toUnescapedJSONPretty": (encode.to_unescaped_json_pretty, "a"),
     "toYAML": (encode.yaml_of, "a"),
     "toTOML": (encode.toml_of, "a"),
     # Lists and maps
@@ -188,14 +197,14 @@ _PURE: dict[str, tuple[Callable[..., Any], str]] = {
     # Numbers
     **{name: (function, "aa") for name, function in helpers.ARITHMETIC.items()},
     # The machine
-    "env": (lambda name: os.environ.get(name, ""), "s"),
+    "env": (_env, "s"),
     "mustEnv": (_must_env, "s"),
-    "envOrDefault": (os.environ.get, "ss"),
+    "envOrDefault": (_env, "ss"),
     "plugin": (plugin, "sa*"),
     "sockaddr": (sockaddr.evaluate, "s*"),
     # Looking at values
-    "spew_dump": (lambda *values: "\n".join(map(go_syntax, values)) + "\n", "a*"),
-    "spew_sdump": (lambda *values: "\n".join(map(go_syntax, values)) + "\n", "a*"),
+    "spew_dump": (_dump, "a*"),
+    "spew_sdump": (_dump, "a*"),
     "spew_print": (print_values, "a*"),
     "spew_sprint": (print_values, "a*"),
     "spew_println": (println_values, "a*"),

@@ -96,6 +96,14 @@ def line_of(text: str, at: int) -> int:
     return text.count("\n", 0, at) + 1
 
 
+def line_starts(text: str) -> list[int]:
+    """Return the offset of the beginning of each line."""
+    starts = [0]
+    while (end := text.find("\n", starts[-1])) >= 0:
+        starts.append(end + 1)
+    return starts
+
+
 def tokens(text: str, left: str, right: str) -> Iterator[Token]:
     """Yield the tokens of a template; raises ``GoSyntaxError``."""
     if len(text) > TEXT_CHARS_MAX:

@@ -18,7 +18,7 @@ _PEERINGS = Query("/v1/peerings", blocking=False)
 
 def _roots(found: Any) -> list[Any]:
     """Return the roots with the field names of Go's record."""
-    roots = cast("list[dict[str, Any]]", (found or {}).get("Roots") or [])
+    roots = cast("list[dict[str, Any]]", found["Roots"] or [] if found else [])
     return [root | {"RootCertPEM": root.get("RootCert", "")} for root in roots]
 
 

@@ -87,6 +87,7 @@ def call_method(target: Any, name: str, *args: Any) -> Any:
                     f"wrong type for value; expected string; got {type_name(key)}"
                 )
         return method(target, *args)
+    kind = type_name(target)
     if isinstance(target, tuple) and name == "Contains" and len(args) == 1:
         return args[0] in cast("tuple[Any, ...]", target)
     if isinstance(target, dict):
@@ -95,4 +96,4 @@ def call_method(target: Any, name: str, *args: Any) -> Any:
         raise GoExecError(f"{name} has arguments but cannot be invoked as function")
     if target is None:
         raise GoExecError(f"nil pointer evaluating interface {{}}.{name}")
-    raise GoExecError(f"can't evaluate field {name} in type {type_name(target)}")
+    raise GoExecError(f"can't evaluate field {name} in type {kind}")

@@ -36,11 +36,8 @@ class _Spec:
 
 def quoted(text: str, *, ascii_only: bool = False) -> str:
     """Return a string as a Go literal in double quotes."""
-    found = ['"']
-    for char in text:
-        found.append(_quoted_char(char, '"', ascii_only=ascii_only))
-    found.append('"')
-    return "".join(found)
+    inner = (_quoted_char(char, '"', ascii_only=ascii_only) for char in text)
+    return f'"{"".join(inner)}"'
 
 
 _ESCAPES = {
@@ -204,6 +201,9 @@ def formatted(verb: str, value: Any, spec: _Spec) -> str:
         return _bad(verb, value)
     if verb == "v" and "#" in spec.flags:
         return _padded(go_syntax(value), spec)
+    if verb == "v" and "+" in spec.flags and not isinstance(value, msgspec.Struct):
+        # Of %+v only structs take notice.
+        spec = _Spec(spec.flags - {"+"}, spec.width, spec.precision)
     text = _scalar(verb, value, spec)
     return _bad(verb, value) if text is None else text
 
@@ -319,10 +319,12 @@ def _rune(verb: str, value: int, spec: _Spec) -> str:
 
 
 def _float(verb: str, value: float, spec: _Spec) -> str | None:
-    if verb not in "vgGeEfF":
+    if verb not in "vgGeEfFxX":
         return None
     if not math.isfinite(value):
         text = float_text(value).lstrip("+")
+    elif verb in "xX":
+        text = _hexadecimal(value)
     elif verb in "vgG" and spec.precision is None:
         text = float_text(value)
     elif verb in "vgG":
@@ -330,7 +332,7 @@ def _float(verb: str, value: float, spec: _Spec) -> str | None:
     else:
         places = 6 if spec.precision is None else spec.precision
         text = format(value, f".{places}{verb.lower()}")
-    if verb in "GE":
+    if verb in "GEX":
         text = text.upper() if math.isfinite(value) else text
     sign = "-" if text.startswith("-") else "+" if "+" in spec.flags else ""
     if not sign and " " in spec.flags:
@@ -339,6 +341,14 @@ def _float(verb: str, value: float, spec: _Spec) -> str | None:
     if "0" in spec.flags and spec.width is not None and math.isfinite(value):
         text = text.rjust(spec.width - len(sign), "0")
     return _padded(sign + text, spec)
+
+
+def _hexadecimal(value: float) -> str:
+    mantissa, _, power = value.hex().partition("p")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    exponent = int(power)
+    return f"{mantissa}p{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
 
 
 def go_syntax(value: Any) -> str:
@@ -355,7 +365,7 @@ def go_syntax(value: Any) -> str:
         return f"{type_name(found)}{{{inner}}}"
     if isinstance(value, list | tuple):
         items = cast("Sequence[Any]", value)
-        return f"{type_name(value)}{{{', '.join(map(go_syntax, items))}}}"
+        return f"{type_name(items)}{{{', '.join(map(go_syntax, items))}}}"
     if isinstance(value, msgspec.Struct):
         inner = ", ".join(f"{k}:{go_syntax(v)}" for k, v in struct_values(value))
         return f"&{type_name(value).removeprefix('*')}{{{inner}}}"

@@ -1,4 +1,4 @@
-"""``sockaddr``: the machine's own IPv4 addresses, the common functions of go-sockaddr."""
+"""``sockaddr``: the machine's own IPv4 addresses, by go-sockaddr's common functions."""
 
 from __future__ import annotations
 

@@ -15,11 +15,13 @@ from pyconsul_template import helpers as shared
 from pyconsul_template.ctmpl import encode, gotime, helpers, regex
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.printf import quoted
+from pyconsul_template.ctmpl.semver import semver, semver_compare
 from pyconsul_template.ctmpl.values import (
     Long,
     StringMap,
     Strings,
     bounded,
+    go_bytes,
     keys_sorted,
     printed,
     type_name,
@@ -249,87 +251,6 @@ def _regex_find_all(pattern: str, text: str, count: int) -> Strings:
     return found if count < 0 else Strings(found[:count])
 
 
-_VERSION = re.compile(
-    r"v?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?"
-)
-_Version = tuple[int, int, int, tuple[tuple[int, int, str], ...]]
-
-
-def _version(text: str) -> _Version:
-    match = _VERSION.fullmatch(text.strip())
-    if match is None:
-        raise GoExecError(f"Invalid Semantic Version: {text!r}")
-    # A pre-release comes before its release; numbers before words.
-    parts = (
-        tuple(
-            (0, int(part), "") if part.isdigit() else (1, 0, part)
-            for part in match[4].split(".")
-        )
-        if match[4]
-        else ((2, 0, ""),)
-    )
-    return int(match[1]), int(match[2] or 0), int(match[3] or 0), parts
-
-
-def _semver(text: str) -> dict[str, Any]:
-    match = _VERSION.fullmatch(text.strip())
-    major, minor, patch, _ = _version(text)
-    pre = (match[4] if match else "") or ""
-    return {
-        "Major": major,
-        "Minor": minor,
-        "Patch": patch,
-        "Prerelease": pre,
-        "Original": text,
-    }
-
-
-_CONSTRAINT = re.compile(r"\s*(=|!=|>=|=>|<=|=<|>|<|~>|~|\^)?\s*([^\s,|]+)\s*,?")
-
-
-def _semver_compare(constraint: str, text: str) -> bool:
-    version = _version(text)
-    return any(
-        all(_satisfies(version, m[1] or "=", m[2]) for m in _CONSTRAINT.finditer(part))
-        for part in constraint.split("||")
-    )
-
-
-def _satisfies(version: _Version, operator: str, text: str) -> bool:
-    digits = text.removeprefix("v").split("-")[0].split(".")
-    given = [part for part in digits if part not in ("x", "X", "*")]
-    is_open = len(given) < 3
-    low = _version(".".join(given or ["0"]) + text[text.find("-") :] * ("-" in text))
-    major, minor = low[0], low[1]
-    is_pre = version[3] != ((2, 0, ""),)
-    if is_pre and low[3] == ((2, 0, ""),):
-        return False
-    next_major = (major + 1, 0, 0, ())
-    next_minor = (major, minor + 1, 0, ())
-    match operator:
-        case "=" if is_open:
-            if not given:
-                return True
-            return low <= version < (next_minor if len(given) == 2 else next_major)
-        case "=":
-            return version == low
-        case "!=":
-            return version != low
-        case ">":
-            return version > low
-        case "<":
-            return version < low
-        case ">=" | "=>":
-            return version >= low
-        case "<=" | "=<":
-            return version <= low
-        case "^":
-            top = next_major if major else next_minor if minor else next_minor
-            return low <= version < top
-        case _:
-            return low <= version < (next_major if len(given) < 2 else next_minor)
-
-
 def _ternary(yes: Any, no: Any, value: bool) -> Any:
     return yes if value else no
 
@@ -390,33 +311,125 @@ def _split_map(separator: str, text: str) -> StringMap:
     return StringMap({f"{_INDEXED_SPLIT}{n}": part for n, part in enumerate(parts)})
 
 
+def _is_empty(value: Any) -> bool:
+    return not value
+
+
+def _all(*values: Any) -> bool:
+    return all(values)
+
+
+def _any(*values: Any) -> bool:
+    return any(values)
+
+
+def _new_list(*values: Any) -> list[Any]:
+    return list(values)
+
+
+def _rest(values: Any) -> list[Any]:
+    return _list(values)[1:]
+
+
+def _initial(values: Any) -> list[Any]:
+    return _list(values)[:-1]
+
+
+def _compact(values: Any) -> list[Any]:
+    return [value for value in _list(values) if value]
+
+
+def _reverse(values: Any) -> list[Any]:
+    return _list(values)[::-1]
+
+
+def _sort_alpha(values: Any) -> Strings:
+    return Strings(sorted(_strings(values)))
+
+
+def _no_space(text: str) -> str:
+    return re.sub(r"\s", "", text)
+
+
+def _cat(*values: Any) -> str:
+    return " ".join(_text(value) for value in values if value is not None)
+
+
+def _contains(part: str, text: str) -> bool:
+    return part in text
+
+
+def _has_prefix(part: str, text: str) -> bool:
+    return text.startswith(part)
+
+
+def _has_suffix(part: str, text: str) -> bool:
+    return text.endswith(part)
+
+
+def _split_list(separator: str, text: str) -> Strings:
+    return Strings(text.split(separator) if separator else list(text))
+
+
+def _sha1(text: str) -> str:
+    return hashlib.sha1(go_bytes(text), usedforsecurity=False).hexdigest()
+
+
+def _regex_replace(pattern: str, text: str, replacement: str) -> str:
+    return regex.replace_all(pattern, replacement, text)
+
+
+def _long(value: Any) -> Long:
+    return Long(_whole(value))
+
+
+def _add_one(value: Any) -> Long:
+    return Long(_whole(value) + 1)
+
+
+def _difference(a: Any, b: Any) -> Long:
+    return Long(_whole(a) - _whole(b))
+
+
+def _greatest(*values: Any) -> Long:
+    return Long(max(map(_whole, values)))
+
+
+def _least(*values: Any) -> Long:
+    return Long(min(map(_whole, values)))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 TABLE: dict[str, tuple[Callable[..., Any], str]] = {
     # Choices
     "default": (_default, "aa?"),
     "ternary": (_ternary, "aab"),
     "coalesce": (_coalesce, "a*"),
-    "empty": (lambda value: not value, "a"),
-    "all": (lambda *values: all(values), "a*"),
-    "any": (lambda *values: any(values), "a*"),
+    "empty": (_is_empty, "a"),
+    "all": (_all, "a*"),
+    "any": (_any, "a*"),
     "fail": (_fail, "s"),
     "required": (_required, "sa"),
     # Lists
-    "list": (lambda *values: list(values), "a*"),
-    "tuple": (lambda *values: list(values), "a*"),
+    "list": (_new_list, "a*"),
+    "tuple": (_new_list, "a*"),
     "first": (_first, "a"),
     "last": (_last, "a"),
-    "rest": (lambda values: _list(values)[1:], "a"),
-    "initial": (lambda values: _list(values)[:-1], "a"),
+    "rest": (_rest, "a"),
+    "initial": (_initial, "a"),
     "append": (_append, "aa"),
     "push": (_append, "aa"),
     "prepend": (_prepend, "aa"),
     "concat": (_concat, "a*"),
     "uniq": (_uniq, "a"),
     "without": (_without, "aa*"),
-    "compact": (lambda values: [v for v in _list(values) if v], "a"),
+    "compact": (_compact, "a"),
     "has": (_has, "aa"),
-    "reverse": (lambda values: _list(values)[::-1], "a"),
-    "sortAlpha": (lambda values: Strings(sorted(_strings(values))), "a"),
+    "reverse": (_reverse, "a"),
+    "sortAlpha": (_sort_alpha, "a"),
     "until": (_until, "a"),
     "untilStep": (_until_step, "aaa"),
     "join": (_joined, "sa"),
@@ -440,8 +453,8 @@ TABLE: dict[str, tuple[Callable[..., Any], str]] = {
     "trimSuffix": (shared.trim_suffix, "ss"),
     "trunc": (_trunc, "as"),
     "substr": (_substr, "aas"),
-    "nospace": (lambda text: re.sub(r"\s", "", text), "s"),
-    "cat": (lambda *values: " ".join(_text(v) for v in values if v is not None), "a*"),
+    "nospace": (_no_space, "s"),
+    "cat": (_cat, "a*"),
     "quote": (_quote, "a*"),
     "squote": (_squote, "a*"),
     "upper": (str.upper, "s"),
@@ -449,14 +462,11 @@ TABLE: dict[str, tuple[Callable[..., Any], str]] = {
     "title": (helpers.to_title, "s"),
     "replace": (helpers.replace_all, "sss"),
     "repeat": (_repeat, "as"),
-    "contains": (lambda part, text: part in text, "ss"),
-    "hasPrefix": (lambda part, text: text.startswith(part), "ss"),
-    "hasSuffix": (lambda part, text: text.endswith(part), "ss"),
+    "contains": (_contains, "ss"),
+    "hasPrefix": (_has_prefix, "ss"),
+    "hasSuffix": (_has_suffix, "ss"),
     "split": (_split_map, "ss"),
-    "splitList": (
-        lambda sep, text: Strings(text.split(sep) if sep else list(text)),
-        "ss",
-    ),
+    "splitList": (_split_list, "ss"),
     "indent": (_indented, "as"),
     "nindent": (_nindent, "as"),
     "plural": (_plural, "ssa"),
@@ -464,35 +474,30 @@ TABLE: dict[str, tuple[Callable[..., Any], str]] = {
     "b64enc": (shared.base64_encode, "s"),
     "b64dec": (helpers.base64_decode, "s"),
     "sha256sum": (shared.sha256_hex, "s"),
-    "sha1sum": (
-        lambda text: hashlib.sha1(
-            text.encode("utf-8", "surrogateescape"), usedforsecurity=False
-        ).hexdigest(),
-        "s",
-    ),
+    "sha1sum": (_sha1, "s"),
     "regexMatch": (regex.matches, "ss"),
     "regexFind": (_regex_find, "ss"),
     "regexFindAll": (_regex_find_all, "ssi"),
-    "regexReplaceAll": (lambda p, text, new: regex.replace_all(p, new, text), "sss"),
+    "regexReplaceAll": (_regex_replace, "sss"),
     # Numbers
     "int": (_whole, "a"),
-    "int64": (lambda value: Long(_whole(value)), "a"),
+    "int64": (_long, "a"),
     "float64": (_real, "a"),
     "add": (_total, "a*"),
-    "add1": (lambda value: Long(_whole(value) + 1), "a"),
-    "sub": (lambda a, b: Long(_whole(a) - _whole(b)), "aa"),
+    "add1": (_add_one, "a"),
+    "sub": (_difference, "aa"),
     "mul": (_product, "aa*"),
     "div": (_divided, "aa"),
     "mod": (_remainder, "aa"),
-    "max": (lambda *values: Long(max(map(_whole, values))), "aa*"),
-    "min": (lambda *values: Long(min(map(_whole, values))), "aa*"),
+    "max": (_greatest, "aa*"),
+    "min": (_least, "aa*"),
     "atoi": (_whole, "s"),
     # Other formats, versions, time
     "toJson": (encode.to_json, "a"),
-    "toPrettyJson": (lambda value: encode.to_json(value, indent="  "), "a"),
+    "toPrettyJson": (encode.to_json_pretty, "a"),
     "fromJson": (helpers.parse_json, "s"),
-    "semver": (_semver, "s"),
-    "semverCompare": (_semver_compare, "ss"),
-    "now": (lambda: datetime.now(UTC), ""),
+    "semver": (semver, "s"),
+    "semverCompare": (semver_compare, "ss"),
+    "now": (_now, ""),
     "date": (_date, "sa"),
 }

@@ -127,36 +127,32 @@ _MAP_FIELDS = frozenset(
 )
 """Fields of records that are ``map[string]string``."""
 FIELD_ORDER: dict[type, tuple[str, ...]] = {
-    Pair: tuple(
-        [
-            "path",
-            "key",
-            "value",
-            "create_index",
-            "modify_index",
-            "lock_index",
-            "flags",
-            "session",
-        ]
+    Pair: (
+        "path",
+        "key",
+        "value",
+        "create_index",
+        "modify_index",
+        "lock_index",
+        "flags",
+        "session",
     ),
-    Instance: tuple(
-        [
-            "node",
-            "node_id",
-            "node_address",
-            "node_tagged_addresses",
-            "node_meta",
-            "address",
-            "tagged_addresses",
-            "meta",
-            "id",
-            "name",
-            "tags",
-            "checks",
-            "status",
-            "port",
-            "weights",
-        ]
+    Instance: (
+        "node",
+        "node_id",
+        "node_address",
+        "node_tagged_addresses",
+        "node_meta",
+        "address",
+        "tagged_addresses",
+        "meta",
+        "id",
+        "name",
+        "tags",
+        "checks",
+        "status",
+        "port",
+        "weights",
     ),
 }
 
@@ -334,7 +330,7 @@ def pairs(value: Any) -> Sequence[tuple[Any, Any]]:
     """Return what ``range`` with two variables goes through."""
     kind = value.__class__
     if kind is list or kind is tuple or kind is Strings:
-        return list(enumerate(value))
+        return list(enumerate(cast("Sequence[Any]", value)))
     if isinstance(value, dict):
         found = cast("dict[Any, Any]", value)
         return [(key, found[key]) for key in keys_sorted(found)]

@@ -18,14 +18,12 @@ DEPTH_MAX = 60
 NODES_MAX = 1_000_000
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0o?[0-7_]+|0b[01_]+)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?")
+_TRUE = ("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON")
+_FALSE = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF")
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(
-        ["true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"], True
-    ),
-    **dict.fromkeys(
-        ["false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"], False
-    ),
+    **dict.fromkeys(_TRUE, True),
+    **dict.fromkeys(_FALSE, False),
     **dict.fromkeys((".inf", ".Inf", "+.inf"), float("inf")),
     **dict.fromkeys(("-.inf", "-.Inf"), float("-inf")),
     **dict.fromkeys((".nan", ".NaN"), float("nan")),
@@ -163,9 +161,13 @@ class _Reader:
                 found[key] = value
         if line is not None and line.indent > indent:
             raise self._bad("mapping values are not allowed in this context")
-        if line is not None and line.indent == indent and not _KEY.match(line.text):
-            if line.text not in ("---", "..."):
-                raise self._bad("could not find expected ':'")
+        if (
+            line is not None
+            and line.indent == indent
+            and not _KEY.match(line.text)
+            and line.text not in ("---", "...")
+        ):
+            raise self._bad("could not find expected ':'")
         for extra in merged:
             if isinstance(extra, dict):
                 found = cast("dict[str, Any]", extra) | found
@@ -218,7 +220,10 @@ class _Reader:
             return self._quoted(self._until_quote(text, parent))
         if first in "@`%":
             raise self._bad("found character that cannot start any token")
-        return _scalar(self._folded(text, parent))
+        scalar = self._folded(text, parent)
+        if re.search(r":(?:\s|$)", scalar):
+            raise self._bad("mapping values are not allowed in this context")
+        return _scalar(scalar)
 
     def _folded(self, text: str, parent: int) -> str:
         """Return a plain scalar with the lines that go on with it."""
