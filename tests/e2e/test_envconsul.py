@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import pty
@@ -12,82 +11,24 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from envconsul_process import ENVCONSUL, Start, put, starter
 
-ENVCONSUL = [sys.executable, "-m", "pyconsul_envconsul.cli"]
 CASES = Path(__file__).parents[1] / "tool_cases"
 SHOW = 'echo "start A=$A B=$B N=$((${N:-0}))"; '
 LOOP = "trap 'echo INT; exit 3' INT; trap 'echo TERM; exit 4' TERM; "
 LOOP += "trap 'echo HUP' HUP; " + SHOW + "while :; do sleep 0.02; done"
 
 
-class Tool:
-    """A running envconsul whose output is in files."""
-
-    def __init__(self, folder: Path, port: int, *argv: str, **env: str) -> None:
-        self.out, self.err = folder / "out", folder / "err"
-        environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-        environ["CONSUL_HTTP_ADDR"] = f"127.0.0.1:{port}"
-        with open(self.out, "wb") as out, open(self.err, "wb") as err:
-            self.process = subprocess.Popen(
-                [*ENVCONSUL, *argv],
-                cwd=folder,
-                env=environ | env,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
-
-    def text(self) -> str:
-        return self.out.read_text()
-
-    def until(self, words: str, count: int = 1, seconds: float = 15.0) -> None:
-        """Wait until the output has the words so often."""
-        deadline = time.monotonic() + seconds
-        while self.text().count(words) < count:
-            assert self.process.poll() is None, (self.text(), self.err.read_text())
-            assert time.monotonic() < deadline, (self.text(), self.err.read_text())
-            time.sleep(0.02)
-
-    def end(self, number: int = signal.SIGINT) -> int:
-        """Send a signal and return the exit status."""
-        self.process.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> int:
-        return self.process.wait(20)
-
-
-Start = Callable[..., Tool]
-
-
 @pytest.fixture
 def start(tmp_path: Path, agent: Any) -> Iterator[Start]:
     """Start envconsul against the agent; it is stopped afterwards."""
-    tools: list[Tool] = []
-
-    def begin(*argv: str, port: int = 0, **env: str) -> Tool:
-        tool = Tool(tmp_path, port or agent.ports["http"], *argv, **env)
-        tools.append(tool)
-        return tool
-
-    yield begin
-    for tool in tools:
-        if tool.process.poll() is None:
-            tool.process.kill()
-            tool.process.wait()
-
-
-def put(agent: Any, **pairs: str) -> None:
-    for name, value in pairs.items():
-        agent.put(f"/v1/kv/{name.replace('__', '/')}", value.encode())
+    yield from starter(tmp_path, agent)
 
 
 def alive(pid: int) -> bool:
@@ -225,9 +166,10 @@ def test_commands_for_changes_run_one_at_a_time(agent: Any, start: Start) -> Non
     change = "-on-change=command:echo in $A; sleep 1; echo out"
     tool = start("-prefix=app", "-wait=50ms", change, "sh", "-c", LOOP)
     tool.until("start")
-    for value in "234":
-        put(agent, app__A=value)
-        time.sleep(0.3)
+    put(agent, app__A="2")
+    tool.until("in 2")
+    put(agent, app__A="3")
+    put(agent, app__A="4")
     tool.until("in 4")
     tool.until("out", 2)
     assert tool.text() == "start A=1 B= N=0\nin 2\nout\nin 4\nout\n"
@@ -455,48 +397,60 @@ def test_help_version_and_vault(start: Start) -> None:
     assert "Vault is not supported" in tool.err.read_text()
 
 
-def test_the_token_of_a_file_is_sent(start: Start, tmp_path: Path) -> None:
-    seen: list[tuple[str, str | None]] = []
+def test_flags_of_the_childs_environment(agent: Any, start: Start) -> None:
+    put(agent, app__A="1", app__B="2", app__C="3")
+    tool = start(
+        "-once",
+        "-prefix=app",
+        "-exec-env-allowlist=[AB]",
+        "-exec-env-allowlist=P*",
+        "-exec-env-denylist=PA*",
+        "-exec-env-custom=B=custom",
+        "env",
+    )
+    assert tool.wait() == 0
+    assert sorted(tool.text().splitlines()) == ["A=1", "B=custom"]
+    tool = start(
+        "-once", "-prefix=app", "-exec-env-pristine", "-exec-env-custom=X=1", "env"
+    )
+    assert tool.wait() == 0
+    assert tool.text() == "X=1\n"
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append((self.path, self.headers.get("X-Consul-Token")))
-            stale = "stale" in self.path
-            self.send_response(200)
-            self.send_header("X-Consul-KnownLeader", "true")
-            self.send_header("X-Consul-LastContact", "9000" if stale else "0")
-            self.end_headers()
-            self.wfile.write(b'[{"Key": "app/A", "Value": "eA=="}]')
 
-        def log_message(self, *_: object) -> None:
-            pass
+def test_accepted_without_effect(agent: Any, start: Start) -> None:
+    tool = start(
+        "-once",
+        "-prefix=app",
+        "-syslog",
+        "-syslog-facility=LOCAL1",
+        "-syslog-name=app",
+        "-consul-transport-dial-keep-alive=1s",
+        "-consul-transport-dial-timeout=1s",
+        "-consul-transport-disable-keep-alives",
+        "-consul-transport-max-idle-conns-per-host=5",
+        "-consul-transport-tls-handshake-timeout=1s",
+        "-consul-retry-max-backoff=1s",
+        "-log-level=debug",
+        "true",
+    )
+    assert tool.wait() == 0, tool.err.read_text()
+    assert "[DEBUG] (cli) started the child" in tool.err.read_text()
 
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        (tmp_path / "token").write_text("s3cret\n")
-        tool = start(
-            "-once",
-            "-prefix=app",
-            "-consul-token-file=token",
-            "sh",
-            "-c",
-            "echo $A",
-            port=server.server_port,
-        )
-        assert tool.wait() == 0
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    assert tool.text() == "x\n"
-    # An answer older than max_stale is asked for again, of the leader.
-    assert [path for path, _ in seen] == [
-        "/v1/kv/app/?recurse&stale",
-        "/v1/kv/app/?recurse",
-    ]
-    assert {token for _, token in seen} == {"s3cret"}
+
+def test_missing_timeout(agent: Any, start: Start) -> None:
+    tool = start("-prefix=app", "-required=NO", "-missing-timeout=100ms", "true")
+    assert tool.wait() == 14
+    assert "required and missing: NO" in tool.err.read_text()
+
+
+def test_no_change_of_anything(agent: Any, start: Start) -> None:
+    put(agent, app__A="1")
+    tool = start("-prefix=app", "-on-change=none", "sh", "-c", LOOP)
+    tool.until("start")
+    put(agent, app__A="2")
+    time.sleep(1.0)
+    assert tool.text() == "start A=1 B= N=0\n"
+    assert tool.end() == 12
 
 
 def test_as_process_1_it_reaps_orphans(agent: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 DEFAULT_ATTEMPTS = 12
 DEFAULT_BASE = 0.25
 DEFAULT_CAP = 60.0
+MAX_CAP = 24 * 3600.0
 MAX_EXPONENT = 32
 """Beyond it every cap is reached, and a float may overflow."""
 
@@ -25,7 +26,7 @@ class Backoff:
     ) -> None:
         self._attempts = attempts
         self._base = base
-        self._cap = cap
+        self._cap = min(cap, MAX_CAP)
         self._enabled = enabled
         self.failures = 0
 

@@ -227,6 +227,8 @@ def parse(words: str, name: str) -> Values:
             return tomllib.loads(words)
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{name}: {error}") from error
+        except RecursionError as error:
+            raise SettingsError(f"{name}: nested too deeply") from error
     from ..hcl import HclError, loads
 
     try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SHELL = "/bin/sh"
 CHUNK = 4096
+MAX_WAIT = 3600.0
 
 
 class Program:
@@ -175,7 +176,10 @@ class Supervisor:
         times = [when for when, _ in self._timers.values()]
         if self.core.deadline is not None:
             times.append(self.core.deadline)
-        within = max(min(times) - time.monotonic(), 0.0) if times else None
+        within = None
+        if times:
+            # A longer wait, of years say, is more than select takes.
+            within = min(max(min(times) - time.monotonic(), 0.0), MAX_WAIT)
         select.select([self._wake_r], [], [], within)
         try:
             numbers = os.read(self._wake_r, CHUNK)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyconsul_client.errors import FlagError, SettingsError
 from pyconsul_client.goflags import FlagSet
@@ -181,3 +184,16 @@ def test_hcl_heredocs_and_repeats() -> None:
         "a": "x\n  y\n",
         "b": [{"l": [{"c": 1}]}, {"m": [{"c": 2}]}],
     }
+
+
+@given(st.text(alphabet='ab={}[],"\\n #/*<E$.-1e\\\\', max_size=60))
+def test_no_text_does_worse_than_an_error(words: str) -> None:
+    for name in ("x.hcl", "x.toml"):
+        with contextlib.suppress(SettingsError):
+            schema.check(schema.parse(words, name), SCHEMA, name)
+
+
+@pytest.mark.parametrize("name", ["x.hcl", "x.toml"])
+def test_deep_nesting_is_an_error(name: str) -> None:
+    with pytest.raises(SettingsError, match="nested too deeply"):
+        schema.parse("a = " + "[" * 20_000, name)

@@ -7,6 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyconsul_client.tool.exits import ToolError
 from pyconsul_envconsul.config import CommandLine, Config
@@ -63,6 +65,17 @@ def test_formats(source: str, name: str) -> None:
 def test_formats_that_cannot_be_read(source: str) -> None:
     with pytest.raises(FormatError, match="format"):
         Format(source)
+
+
+@given(st.text(alphabet='{}-key|rpl"`\\\\ ', max_size=40), st.text(max_size=10))
+def test_any_format_gives_a_name_or_an_error(source: str, key: str) -> None:
+    try:
+        form = Format(source)
+    except FormatError:
+        return
+    name = form({"key": key})
+    if "{{" not in source:
+        assert name == source
 
 
 def test_a_path_with_variables() -> None:
