@@ -325,10 +325,10 @@ class Lifecycle:
             self._rooms.add_http(http)
         self._closing.push_async_callback(http.stop)
         if self._server_side is not None:
-            driver, server = self._server_side.driver, self._server_side.server
+            driver = self._server_side.driver
             # Kept answers hold while this server leads, whatever the cells say.
-            http.face.leads = driver.has_lease
-            http.face.contact_ms = server.stale_contact_ms
+            http.face.leads = self._server_side.may_keep
+            http.face.contact_ms = self._server_side.kept_contact_ms
             driver.on_leader_change.append(lambda _: http.face.forget())
         if config.ports.http <= 0:
             return http

@@ -12,7 +12,7 @@ from pyconsul.agent.faces import dns_options
 from pyconsul.agent.info import FullAgent
 from pyconsul.agent.logs import LogOutput
 from pyconsul.agent.metrics.settings import telemetry_settings
-from pyconsul.agent.server_side import ServerSide
+from pyconsul.agent.server_side import ServerSide, request_limits
 from pyconsul.agent.watch_plans import read_watches
 from pyconsul.agent.watches import Watches
 from pyconsul.config.model import AgentConfig, Limits
@@ -165,4 +165,5 @@ class Reloader:
                 snapshot_threshold=config.raft_snapshot_threshold,
                 snapshot_interval_s=config.raft_snapshot_interval / SECOND,
                 trailing_logs=config.raft_trailing_logs,
+                requests=request_limits(limits),
             )

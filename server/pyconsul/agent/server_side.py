@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyconsul import CONSUL_VERSION
-from pyconsul.config.model import AgentConfig
+from pyconsul.config.model import AgentConfig, Limits
 from pyconsul.endpoints.bootstrap import Bootstrap
 from pyconsul.endpoints.pool import join_address
+from pyconsul.endpoints.request_limits import RequestLimits
 from pyconsul.endpoints.server import Server, ServerOptions
 from pyconsul.net.forwarder import LeaderForwarder
 from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
@@ -45,12 +46,22 @@ LEAVE_RAFT_S = 5.0
 _LEAVE_POLL_S = 0.05
 
 
+def request_limits(limits: Limits) -> RequestLimits:
+    """Return what ``limits.request_limits`` says."""
+    return RequestLimits(
+        limits.request_limits_mode,
+        limits.request_limits_read_rate,
+        limits.request_limits_write_rate,
+    )
+
+
 class ServerSide:
     """``server`` is the ``Caller``; everything ends with ``closing``."""
 
     def __init__(self, config: AgentConfig, pools: Pools) -> None:
         self._config = config
         self._pools = pools
+        self._requests = request_limits(config.limits)
         scale = config.performance.raft_multiplier
         hold_s = config.performance.rpc_hold_timeout / SECOND
         address = join_address(config.advertise_addr, config.ports.server)
@@ -100,6 +111,7 @@ class ServerSide:
                 rpc_hold_timeout_s=hold_s,
                 heartbeat_s=0.15 * scale,
                 autopilot=config.autopilot,
+                request_limits=request_limits(config.limits),
             ),
             forwarder=LeaderForwarder(self.rpc_pool, hold_s),
         )
@@ -152,8 +164,12 @@ class ServerSide:
         snapshot_threshold: int,
         snapshot_interval_s: float,
         trailing_logs: int,
+        requests: RequestLimits,
     ) -> None:
         """Take new limits (reload)."""
+        if requests != self._requests:
+            self._requests = requests
+            self.server.limiter.configure(requests)
         self.rpc_server.limits = msgspec.structs.replace(
             self.rpc_server.limits, max_conns_per_client=max_conns_per_client
         )
@@ -161,6 +177,19 @@ class ServerSide:
             threshold=snapshot_threshold,
             interval=snapshot_interval_s,
             trailing_logs=trailing_logs,
+        )
+
+    def may_keep(self) -> bool:
+        """Whether answers once given may be given again without asking anew.
+
+        Where reads are limited each one has to be counted.
+        """
+        return not self.server.limiter.limits_reads and self.driver.has_lease()
+
+    def kept_contact_ms(self) -> int:
+        """Age of stale answers that may be given again; -1: none may."""
+        return (
+            -1 if self.server.limiter.limits_reads else self.server.stale_contact_ms()
         )
 
     def on_members(self, event: MemberEvent) -> None:

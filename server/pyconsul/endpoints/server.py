@@ -42,6 +42,11 @@ from pyconsul.endpoints.coordinate import CoordinateBatches
 from pyconsul.endpoints.duties import ClusterDuties
 from pyconsul.endpoints.futures import then
 from pyconsul.endpoints.lock_delay import LockDelays
+from pyconsul.endpoints.request_limits import (
+    NO_LIMITS,
+    RequestLimiter,
+    RequestLimits,
+)
 from pyconsul.endpoints.routed_calls import (
     RPC_HOLD_TIMEOUT_S,
     RoutedCall,
@@ -156,6 +161,7 @@ class ServerOptions:
     """How often an idle leader is heard: no follower hears it sooner."""
     autopilot: AutopilotConfig = DEFAULT_AUTOPILOT
     """What the first leader writes; the stored settings rule from then on."""
+    request_limits: RequestLimits = NO_LIMITS
 
 
 class Duty(Protocol):
@@ -239,6 +245,7 @@ class Server:
         self.routed = RoutedCalls(
             _LeaderTarget(self), random, options.rpc_hold_timeout_s
         )
+        self.limiter = RequestLimiter(options.request_limits)
         self.shared = SharedReads(self._start_read, random, options.rpc_hold_timeout_s)
         self.lock_delays = LockDelays(self.now)
         self.session_timers = SessionTimers(self)
@@ -260,6 +267,10 @@ class Server:
         if args.datacenter and args.datacenter != self.options.datacenter:
             return self._elsewhere(method, args)
         log = self.log
+        if self.limiter.active and method not in LOCAL:
+            self.limiter.check(
+                method, self.now(), writes=method in WRITES, leads=log.is_leader
+            )
         if method in READS or method in QUERIES:
             if args.allow_stale:
                 if log.has_leader_contact:

@@ -19,6 +19,7 @@ from pyconsul.types.errors import (
     PermissionDeniedError,
     TooLargeError,
     TooManyRequestsError,
+    TryLaterError,
 )
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ STATUSES: dict[type[BaseException], int] = {
     ConflictError: 409,
     TooLargeError: 413,
     TooManyRequestsError: 429,
+    TryLaterError: 503,
     ConsulError: 500,
 }
 

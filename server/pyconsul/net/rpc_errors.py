@@ -21,6 +21,7 @@ from pyconsul.types.errors import (
     NotFoundError,
     PermissionDeniedError,
     TooManyRequestsError,
+    TryLaterError,
 )
 
 RELAYED = "rpc error making call: "
@@ -41,6 +42,8 @@ _CONTAINED: tuple[tuple[str, type[ConsulError]], ...] = (
     ("ACL not found", PermissionDeniedError),
     ("ACL support disabled", AclDisabledError),
     ("RPC rate limit exceeded", TooManyRequestsError),
+    ("rate limit exceeded, try again later", TooManyRequestsError),
+    ("rate limit exceeded for operation", TryLaterError),
     ("No cluster leader", NoLeaderError),
     ("No path to datacenter", NoPathToDatacenterError),
     ("No known Consul servers", NoServersError),

@@ -46,6 +46,10 @@ class TooManyRequestsError(ConsulError):
     """A rate or connection limit was reached."""
 
 
+class TryLaterError(ConsulError):
+    """The leader is asked for more than it may do; no other server can help."""
+
+
 class NoLeaderError(ConsulError):
     """No server leads; the write was not accepted."""
 
