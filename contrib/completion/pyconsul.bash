@@ -103,8 +103,8 @@ _pyconsul() {
         "operator raft transfer-leader") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -id -stale -tls-server-name -token -token-file -help" ;;
         "reload") flags="-ca-file -ca-path -client-cert -client-key -http-addr -tls-server-name -token -token-file -help" ;;
         "rtt") flags="-ca-file -ca-path -client-cert -client-key -http-addr -tls-server-name -token -token-file -wan -help" ;;
-        "services deregister") flags="-ca-file -ca-path -client-cert -client-key -http-addr -id -namespace -tls-server-name -token -token-file -help" ;;
-        "services register") flags="-address -ca-file -ca-path -client-cert -client-key -http-addr -id -kind -meta -name -namespace -port -socket -tag -tagged-address -tls-server-name -token -token-file -help" ;;
+        "services deregister") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -id -namespace -stale -tls-server-name -token -token-file -help" ;;
+        "services register") flags="-address -ca-file -ca-path -client-cert -client-key -datacenter -http-addr -id -kind -meta -name -namespace -port -socket -stale -tag -tagged-address -tls-server-name -token -token-file -help" ;;
         "snapshot inspect") flags="-format -kvdepth -kvdetails -kvfilter -help" ;;
         "snapshot restore") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;
         "snapshot save") flags="-append-filename -ca-file -ca-path -client-cert -client-key -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;

@@ -105,3 +105,21 @@ def test_errors_are_worded_as_consul_words_them(
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == text
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["-h", "kv"], "Usage: pyconsul kv <subcommand>"),
+        (["--help", "kv", "get"], "Usage: pyconsul kv get"),
+        (["kv", "nope", "-h"], "Usage: pyconsul kv <subcommand>"),
+        (["kv", "get", "foo", "-help"], "Usage: pyconsul kv get"),
+        (["agent", "-dev", "-bind", "-h"], "Usage: pyconsul agent"),
+        (["validate", "some.hcl", "-h"], "Usage: pyconsul validate"),
+        (["exec", "ls", "-h"], "Usage: pyconsul exec"),
+        (["lock", "a", "ls", "-h"], "Usage: pyconsul lock"),
+        (["watch", "-h"], "Usage: pyconsul watch"),
+    ],
+)
+def test_help_is_asked_for_anywhere(words: list[str], first: str) -> None:
+    assert piped(words, {}).startswith(first)

@@ -164,7 +164,10 @@ def validate_main(argv: Sequence[str]) -> int:
 def _parse(
     argv: Sequence[str], table: Mapping[str, Flag], command: str
 ) -> ParsedFlags | int:
+    end = argv.index("--") if "--" in argv else len(argv)
     try:
+        if any(word in ("-h", "-help", "--help") for word in argv[:end]):
+            raise HelpRequested
         return parse_flags(argv, table)
     except HelpRequested:
         print(help_text(command, table), end="")

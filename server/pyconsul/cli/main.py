@@ -90,6 +90,10 @@ def _dispatch(words: list[str]) -> int:
     first = words[0] if words else ""
     if first in VERSION:
         return _run("version", [])
+    if first in HELP and any(not word.startswith("-") for word in words):
+        # ``-h kv get`` means ``kv get -h``.
+        words = [*words[1:], first]
+        return _dispatch(words)
     if first in HELP:
         from .overview import overview
 
@@ -112,7 +116,8 @@ def _dispatch(words: list[str]) -> int:
             return _run(name, words[at:])
         from .overview import group_overview
 
-        wants_help = any(word in HELP for word in words[at : at + 1])
+        end = words.index("--") if "--" in words else len(words)
+        wants_help = any(word in HELP for word in words[at:end])
         (sys.stdout if wants_help else sys.stderr).write(group_overview(name))
         return 0 if wants_help else 1
     if first in COMMANDS:

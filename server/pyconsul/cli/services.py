@@ -146,6 +146,7 @@ REGISTER = Command(
     "      $ pyconsul services register -name=web -port=8080 -tag=v2",
     _register,
     _declare_register,
+    server=True,
     namespaced=True,
 )
 DEREGISTER = Command(
@@ -153,5 +154,6 @@ DEREGISTER = Command(
     "  Removes services from the agent: those in the files, or the one with -id.",
     _deregister,
     _declare_deregister,
+    server=True,
     namespaced=True,
 )

@@ -16,15 +16,15 @@ from pyconsul.types.durations import format_duration
 
 INTRO = {
     "agent": (
-        "Usage: consul agent [options]\n\n"
-        "  Starts the Consul agent and runs until an interrupt is received. The\n"
+        "Usage: pyconsul agent [options]\n\n"
+        "  Starts an agent and runs until an interrupt is received. The\n"
         "  agent represents a single node in a cluster."
     ),
     "validate": (
-        "Usage: consul validate [options] FILE_OR_DIRECTORY...\n\n"
+        "Usage: pyconsul validate [options] FILE_OR_DIRECTORY...\n\n"
         "  Performs a thorough sanity test on Consul configuration files. For each "
         "file\n  or directory given, the validate command will attempt to parse the "
-        'contents\n  just as the "consul agent" command would, and catch any errors.'
+        'contents\n  just as the "pyconsul agent" command would, and catch any errors.'
         "\n\n  Returns 0 if the configuration is valid, or 1 if there are problems."
     ),
 }
