@@ -79,7 +79,7 @@ class Connection:
         except BaseException:
             await self.aclose()
             raise
-        if fresh and response.status == 429 and b"concurrent conn" in response.body:
+        if fresh and response.status == 429 and _of_the_limiter(response):
             await self.aclose()
             raise ConnectionRefusedByLimitError("too many concurrent connections")
         return response
@@ -163,6 +163,11 @@ class Connection:
                 return Response(head.status_code, headers, body)
             elif not isinstance(event, h11.InformationalResponse):
                 raise ProtocolError("the connection ended early")
+
+
+def _of_the_limiter(response: Response) -> bool:
+    """Whether a 429 counts connections, not requests: it is bare, or says so."""
+    return not response.body or b"concurrent conn" in response.body
 
 
 def _end_of_fresh(error: _NoAnswerError) -> UnansweredError:

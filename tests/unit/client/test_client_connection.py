@@ -118,6 +118,10 @@ def test_a_new_connection_without_an_answer_is_an_error():
             b"Your IP is issuing too many concurrent connections",
             ConnectionRefusedByLimitError,
         ),
+        (
+            b"HTTP/1.1 429 Too Many\r\nConnection: close\r\n\r\n",
+            ConnectionRefusedByLimitError,
+        ),
     ],
 )
 def test_bad_answers_close_the_connection(raw, error):
