@@ -59,6 +59,14 @@ from pyconsul_template.render import TemplateError
         ('{{define "a"}}{{$}}{{end}}{{with 5}}{{template "a" 7}}{{end}}', "7"),
         ('{{block "a" 2}}x{{.}}{{end}}{{template "a" 3}}', "x2x3"),
         ('{{define "a"}}{{.}}{{end}}{{template "a"}}', "<no value>"),
+        ('{{define "a"}} {{end}}{{define "a"}}x{{end}}{{define "a"}}{{end}}{{template "a"}}', "x"),
+        # Records
+        ("{{range services}}{{if .Tags}}{{.}}{{end}}{{end}}",
+         "{api [api http]}{db [primary]}{web [canary http release v1 v2]}"),
+        ('{{range service "web|any"}}{{.Checks.AggregatedStatus}} {{end}}',
+         "passing critical passing warning "),
+        ('{{range service "v1.web"}}{{printf "%T %T" . .Tags}}{{end}} {{printf "%T" (nodes)}}',
+         "*dependency.HealthService dependency.ServiceTags []*dependency.Node"),
         # Truth
         ('{{if ""}}a{{end}}{{if " "}}b{{end}}{{if 0.0}}c{{end}}{{if parseJSON "{}"}}d{{end}}',
          "b"),
@@ -143,7 +151,9 @@ def test_renders(template: str, text: str | None) -> None:
         ("{{" + "(" * 100 + "1" + ")" * 100 + "}}", 1, "nested deeper"),
         ("{{if 1}}" * 100 + "{{end}}" * 100, 1, "nested deeper"),
         ("{{range .}}" * 30 + "{{end}}" * 30, 1, "nested deeper"),
+        ('{{define "a"}}1{{end}}\n{{define "a"}}2{{end}}', 2, "multiple definition"),
         # While rendering
+        ("{{loop 3}}", 1, "can't print"),
         ("a\n{{index (split \",\" \"a\") 3}}", 2, "index out of range: 3"),
         ("{{(print\n(index (split \",\" \"a\")\n3))}}", 2, "index out of range"),
         ("{{if 1}}\n{{else if 2}}\n{{end}}\n{{if 0}}{{else if (len 5)}}{{end}}", 4, "len of"),

@@ -136,16 +136,21 @@ def yaml_of(value: Any) -> str:
     return to_yaml(_yaml_numbers(plain(value)))
 
 
+class _YamlFloat(float):
+    """A float that YAML shows as Go does: ``1.2345678e+07``."""
+
+    def __repr__(self) -> str:
+        return float_text(self)
+
+
 def _yaml_numbers(value: Any) -> Any:
-    """Return the value with floats that are whole as whole numbers, as in Go."""
+    """Return the value with floats that show as in Go."""
     if isinstance(value, dict):
         found = cast("dict[str, Any]", value)
         return {key: _yaml_numbers(item) for key, item in found.items()}
     if isinstance(value, list):
         return [_yaml_numbers(item) for item in cast("list[Any]", value)]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e6:
-        return int(value)
-    return value
+    return _YamlFloat(value) if isinstance(value, float) else value
 
 
 def toml_of(value: Any) -> str:

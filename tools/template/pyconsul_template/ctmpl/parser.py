@@ -66,6 +66,8 @@ class _Parser:
         self._slots = 0
         self._scope: list[Variable] = []
         self._definitions: dict[str, list[Node]] = {}
+        self._filled: set[str] = set()
+        """Definitions that are not empty."""
         self._blocks = 0
         self._ranges = 0
         self._parens = 0
@@ -195,8 +197,13 @@ class _Parser:
         self._scope, self._ranges = scope, ranges
         # As in the reference, an empty definition does not replace another.
         is_empty = all(isinstance(n, Text) and not n.text.strip() for n in body)
-        if not is_empty or name not in self._definitions:
-            self._definitions[name] = body
+        if is_empty:
+            self._definitions.setdefault(name, body)
+            return
+        if name in self._filled:
+            raise self._error(word, f'multiple definition of template "{name}"')
+        self._filled.add(name)
+        self._definitions[name] = body
 
     def _enter(self, word: Token) -> None:
         self._blocks += 1

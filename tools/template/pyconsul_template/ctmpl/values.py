@@ -15,7 +15,12 @@ from typing import Any, cast
 
 import msgspec
 
-from pyconsul_client.records import HealthCheck
+from pyconsul_client.records import (
+    AgentService,
+    CatalogNode,
+    HealthCheck,
+    ServiceEntry,
+)
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.pending import PENDING, Pending
 from pyconsul_template.records import (
@@ -80,7 +85,7 @@ _TYPES: dict[type, str] = {
     bool: "bool",
     list: "[]interface {}",
     dict: "map[string]interface {}",
-    tuple: "[]string",
+    tuple: "dependency.ServiceTags",
     Strings: "[]string",
     StringMap: "map[string]string",
     Loop: "<-chan int64",
@@ -187,6 +192,8 @@ class Fields(dict[type, Getter]):
             return attrgetter(field)
         if kind is type(None):
             return self._of_nil
+        if kind is tuple and name == "AggregatedStatus":
+            return _aggregated
         return self._no_field
 
     def _map_getter(self, zero: str | None) -> Getter:
@@ -213,6 +220,13 @@ class Fields(dict[type, Getter]):
         raise GoExecError(
             f"can't evaluate field {self._name} in type {type_name(value)}"
         )
+
+
+def _aggregated(checks: Sequence[HealthCheck]) -> str:
+    """Return the worst status of checks."""
+    return ServiceEntry(
+        node=CatalogNode(), service=AgentService(), checks=list(checks)
+    ).status
 
 
 # Comparison
@@ -350,7 +364,7 @@ def float_text(value: float) -> str:
     """Return a float as ``%v`` prints it: the shortest text that reads back."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
-    mantissa, _, exponent = f"{value!r}".partition("e")
+    mantissa, _, exponent = float.__repr__(value).partition("e")
     sign = "-" if mantissa.startswith("-") else ""
     whole, _, part = mantissa.lstrip("-").partition(".")
     if part == "0":
@@ -409,8 +423,13 @@ def printed(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as an action prints it."""
-    return "<no value>" if value is None else printed(value)
+    """Return a value as an action prints it: a pointer as what it points to."""
+    if value is None:
+        return "<no value>"
+    if isinstance(value, Loop):
+        raise GoExecError(f"can't print a value of type {type_name(value)}")
+    text = printed(value)
+    return text.removeprefix("&") if isinstance(value, msgspec.Struct) else text
 
 
 def print_values(*values: Any) -> str:
