@@ -54,7 +54,7 @@ from pyconsul_template.render import TemplateError
         ('{{range safeLs "cfg"}}{{.Key}}{{end}} {{range safeTree "cfg/d"}}{{.Key}},{{end}}{{len (tree "cf")}}', "top b/host,b/port,4"),
         ('{{range tree "weig"}}{{.Key}};{{end}}', "hts/web1;hts/web2;"),
         ('{{executeTemplate "t" 1}}{{define "t"}}<{{.}}>{{end}}', "<1>"),
-        ('{{key "app/json" | parseJSON | toYAML}}', 'big: 1.2345678e+07\nf: 1.5\nl:\n- 1\n- two\n- null\n- true\nm:\n  a: 1\n  b: 2\nn: 1\ns: x<y&z'),
+        ('{{key "app/json" | parseJSON | toYAML}}', 'big: 1.2345678e+07\nf: 1.5\nl:\n- 1\n- two\n- null\n- true\nm:\n  a: 1\n  b: 2\n"n": 1\ns: x<y&z'),
         ('{{range services}}{{if eq .Name "db"}}{{toJSON .}}{{end}}{{end}}', '{"Name":"db","Tags":["primary"]}'),
         # sprig
         ('{{sprig_default "d" ""}} {{sprig_default "d" "v"}} {{"" | sprig_default "d"}} {{sprig_ternary "y" "n" true}} {{sprig_coalesce 0 "" 3}}', "d v d y 3"),
