@@ -375,6 +375,19 @@ def test_status_and_metrics(agent: Any, start: Start, tmp_path: Path) -> None:
     assert not (tmp_path / "s.sock").exists()
 
 
+def test_more_prefixes_than_an_agent_takes_connections(
+    agent: Any, start: Start
+) -> None:
+    put(agent, p259__A="1")
+    prefixes = [f"-prefix=p{number}" for number in range(260)]
+    tool = start(*prefixes, "sh", "-c", LOOP)
+    tool.until("start A=1")
+    put(agent, p259__A="2")
+    tool.until("start A=2", seconds=30)
+    assert tool.end() == 12
+    assert tool.err.read_text() == ""
+
+
 def test_single_keys_and_raw_prefixes(agent: Any, start: Start) -> None:
     put(agent, t__a="1", t2__a="2", one__x="3")
     tool = start("-once", "-raw-prefix", "-prefix=t", "-key", "X=one/x", "env")
