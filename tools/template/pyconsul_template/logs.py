@@ -77,3 +77,5 @@ def set_up(settings: Settings) -> None:
         syslog.openlog(settings.syslog.name, syslog.LOG_PID, facility)
         handlers.append(_Syslog())
     logging.basicConfig(level=settings.log_level, handlers=handlers, force=True)
+    # It logs every request, with the query in it.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -289,7 +289,7 @@ class Runner:
         if log.isEnabledFor(logging.INFO):
             came, went = line_changes(current, content)
             why = ", ".join(describe(entry.query) for entry in causes)
-            why = why or ("a file changed" if state.renders > 1 else "first render")
+            why = why or ("a file changed" if state.written else "first render")
             log.info("wrote %s: +%d -%d lines (%s)", target.path, came, went, why)
         return Change(plan, target, current if plan.rolls_back else None)
 

@@ -177,6 +177,9 @@ class Service:
         is_short = settings.once or settings.explain
         lanes = 0 if is_short else settings.connections or None
         transport = PatientTransport(settings.consul, lanes)
+        if settings.dedup is not None:
+            # Followers wait for the leader's data: that is a long poll itself.
+            transport.begin()
         rules = Rules(
             poll_interval=ONCE_POLL_S if is_short else POLL_S,
             wait=settings.query_wait_s,
