@@ -68,7 +68,9 @@ def _split(
         at += 1
     while at < high:
         head = keys[at][: size + 1]
-        end = bisect_left(keys, head + LAST * 2, at, high)
+        end = high
+        if head[-1] != LAST:
+            end = bisect_left(keys, head[:-1] + chr(ord(head[-1]) + 1), at, high)
         parts.append((at - end, head, False, at, end))
         at = end
     return parts
