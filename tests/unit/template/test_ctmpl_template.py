@@ -258,3 +258,28 @@ def test_parse_only_reads_go_templates(
     assert run([*options, "-syntax", "gotemplate"]) == 14
     assert "a.conf:1: missing value for if" in capsys.readouterr().err
     assert run([*options, "-syntax", "perl"]) == 15
+
+
+def test_templates_of_one_text_do_not_share_their_data() -> None:
+    text = '{{scratch.Set "a" (key "app/name")}}{{scratch.Get "a"}}'
+    one = go_template(text, FixtureViews({"app/name": "first"}))
+    two = go_template(text, FixtureViews({"app/name": "second"}))
+    denied = go_template(text, denied=("key",))
+    assert one.render().content == b"first"
+    assert two.render().content == b"second"
+    with pytest.raises(TemplateError, match="key is denied"):
+        denied.render()
+    strict = '{{with parseJSON "{\\"a\\":1}"}}{{.b}}{{end}}'
+    assert render(strict) == "<no value>"
+    with pytest.raises(TemplateError, match="no entry"):
+        render(strict, error_on_missing_key=True)
+
+
+def test_the_programs_kept_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyconsul_template.ctmpl import template as module
+
+    programs: dict[Any, Any] = {}
+    monkeypatch.setattr(module, "_programs", programs)
+    for number in range(module.PROGRAMS_MAX + 10):
+        assert render(f"{{{{{number}}}}}") == str(number)
+    assert len(programs) == module.PROGRAMS_MAX

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import CodeType, TracebackType
 from typing import Any
 
-from pyconsul_template.ctmpl.calls import Function, bound
+from pyconsul_template.ctmpl.calls import Function
 from pyconsul_template.ctmpl.lexer import line_starts
 from pyconsul_template.ctmpl.nodes import (
     Action,
@@ -66,6 +66,8 @@ class Program:
 
     code: CodeType
     constants: Mapping[str, Any]
+    calls: Mapping[str, tuple[str, int]]
+    """Functions by their name in the code, each with a number of arguments."""
     bodies: Mapping[str, str]
     """Python name of each definition; ``""`` is the template itself."""
     places: Mapping[int, Place]
@@ -83,7 +85,11 @@ class Program:
 def compile_tree(
     tree: Tree, functions: Mapping[str, Function], *, strict: bool
 ) -> Program:
-    """Return the program of a tree; ``strict`` makes a missing map key an error."""
+    """Return the program of a tree; ``strict`` makes a missing map key an error.
+
+    Of the functions only their parameters count: a program serves any template
+    of the same text.
+    """
     return _Compiler(tree, functions, strict=strict).program()
 
 
@@ -99,6 +105,7 @@ class _Compiler:
         self._constants: dict[str, Any] = {"P": shown, "E": eq} | {
             name.upper(): function for name, function in _COMPARISONS.items()
         }
+        self._calls: dict[str, tuple[str, int]] = {}
         self._names: dict[tuple[str, Any], str] = {}
         self._marks: list[tuple[int, str, str]] = []
         self._definition = ""
@@ -123,7 +130,7 @@ class _Compiler:
                 place = Place(bisect_right(starts, at), name, text)
                 places[number + 1] = place
         code = compile("\n".join(self._lines) + "\n", FILENAME, "exec")
-        return Program(code, self._constants, bodies, places)
+        return Program(code, self._constants, self._calls, bodies, places)
 
     # Source text
 
@@ -161,7 +168,7 @@ class _Compiler:
         known = self._names.get(key)
         if known is None:
             known = self._names[key] = f"f{len(self._names)}"
-            self._constants[known] = bound(self._functions[name], count)
+            self._calls[known] = name, count
         return known
 
     def _new(self, letter: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pyconsul_template.ctmpl.calls import Function, bound
 from pyconsul_template.ctmpl.compiler import Program, compile_tree
 from pyconsul_template.ctmpl.errors import GoExecError, GoSyntaxError
 from pyconsul_template.ctmpl.functions import Environment, function_table
@@ -26,6 +27,9 @@ CALLS_MAX = 100
 """Templates within each other by ``template`` and ``executeTemplate``."""
 TURNS_MAX = 10_000_000
 """Turns of all loops, and template calls, of one render."""
+PROGRAMS_MAX = 64
+"""Compiled templates kept, by their text."""
+_programs: dict[tuple[str, str, str, bool], Program] = {}
 
 
 class GoTemplate:
@@ -44,8 +48,9 @@ class GoTemplate:
             file_root=source.file_root,
             execute=self._execute,
         )
-        self._program = self._compiled()
-        self._bodies = self._loaded(self._program)
+        functions = function_table(self._environment)
+        self._program = self._compiled(functions)
+        self._bodies = self._loaded(self._program, functions)
 
     def _text(self) -> str:
         path = self.source.path
@@ -56,23 +61,36 @@ class GoTemplate:
         except OSError as error:
             raise TemplateError(str(path), None, error.strerror or "?") from error
 
-    def _compiled(self) -> Program:
+    def _compiled(self, functions: Mapping[str, Function]) -> Program:
         text, source = self._text(), self.source
-        functions = function_table(self._environment)
         left = source.left_delimiter or "{{"
         right = source.right_delimiter or "}}"
+        strict = source.error_on_missing_key
+        # A template is compiled once to be checked and again to be run.
+        key = text, left, right, strict
+        known = _programs.get(key)
+        if known is not None:
+            return known
         try:
             tree = parse(text, functions, left, right)
         except GoSyntaxError as error:
             raise TemplateError(self._label, error.line, error.text) from error
         try:
-            return compile_tree(tree, functions, strict=source.error_on_missing_key)
+            program = compile_tree(tree, functions, strict=strict)
         except (RecursionError, SyntaxError, MemoryError) as error:
             raise TemplateError(self._label, 1, f"too complex: {error}") from error
+        while len(_programs) >= PROGRAMS_MAX:
+            del _programs[next(iter(_programs))]
+        _programs[key] = program
+        return program
 
-    def _loaded(self, program: Program) -> dict[str, Callable[..., None]]:
+    def _loaded(
+        self, program: Program, functions: Mapping[str, Function]
+    ) -> dict[str, Callable[..., None]]:
+        calls = program.calls.items()
         names: dict[str, Any] = {
             **program.constants,
+            **{own: bound(functions[name], count) for own, (name, count) in calls},
             "T": self._call,
             "M": call_method,
             "X": _fail,
