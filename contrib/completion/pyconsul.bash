@@ -52,6 +52,11 @@ _pyconsul() {
                 "snapshot inspect" | \
                 "snapshot restore" | \
                 "snapshot save" | \
+                "tls" | \
+                "tls ca" | \
+                "tls ca create" | \
+                "tls cert" | \
+                "tls cert create" | \
                 "validate" | \
                 "version" | \
                 "watch") path=${path:+$path }$word ;;
@@ -60,7 +65,7 @@ _pyconsul() {
     done
     COMPREPLY=()
     case "$path" in
-        "") words="agent catalog config debug event exec force-leave info join keygen keyring kv leave lock maint members monitor operator reload rtt services snapshot validate version watch" ;;
+        "") words="agent catalog config debug event exec force-leave info join keygen keyring kv leave lock maint members monitor operator reload rtt services snapshot tls validate version watch" ;;
         "catalog") words="datacenters nodes services" ;;
         "config") words="delete list read write" ;;
         "kv") words="delete export get import put" ;;
@@ -69,6 +74,9 @@ _pyconsul() {
         "operator raft") words="list-peers remove-peer transfer-leader" ;;
         "services") words="deregister register" ;;
         "snapshot") words="inspect restore save" ;;
+        "tls") words="ca cert" ;;
+        "tls ca") words="create" ;;
+        "tls cert") words="create" ;;
         "agent") flags="-advertise -advertise-wan -allow-write-http-from -alt-domain -auto-reload-config -bind -bootstrap -bootstrap-expect -check_output_max_size -client -config-dir -config-file -config-format -data-dir -datacenter -default-query-time -dev -disable-host-node-id -disable-keyring-file -dns-port -domain -enable-local-script-checks -enable-script-checks -encrypt -grpc-port -grpc-tls-port -hcl -http-port -https-port -join -join-wan -log-file -log-json -log-level -log-rotate-bytes -log-rotate-duration -log-rotate-max-files -max-query-time -node -node-id -node-meta -non-voting-server -pid-file -primary-gateway -protocol -raft-protocol -read-replica -recursor -rejoin -retry-interval -retry-interval-wan -retry-join -retry-join-wan -retry-max -retry-max-wan -segment -serf-lan-allowed-cidrs -serf-lan-bind -serf-lan-port -serf-wan-allowed-cidrs -serf-wan-bind -serf-wan-port -server -server-port -syslog -ui -ui-content-path -ui-dir -help" ;;
         "catalog datacenters") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;
         "catalog nodes") flags="-ca-file -ca-path -client-cert -client-key -datacenter -detailed -filter -http-addr -near -node-meta -service -stale -tls-server-name -token -token-file -help" ;;
@@ -108,6 +116,8 @@ _pyconsul() {
         "snapshot inspect") flags="-format -kvdepth -kvdetails -kvfilter -help" ;;
         "snapshot restore") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;
         "snapshot save") flags="-append-filename -ca-file -ca-path -client-cert -client-key -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;
+        "tls ca create") flags="-additional-name-constraint -cluster-id -common-name -days -domain -name-constraint -help" ;;
+        "tls cert create") flags="-additional-dnsname -additional-ipaddress -ca -cli -client -days -dc -domain -key -node -server -help" ;;
         "validate") flags="-config-dir -config-file -config-format -quiet -help" ;;
         "version") flags="-format -help" ;;
         "watch") flags="-ca-file -ca-path -client-cert -client-key -datacenter -filter -handler-timeout -http-addr -key -name -passingonly -prefix -service -shell -stale -state -tag -tls-server-name -token -token-file -type -help" ;;

@@ -97,7 +97,7 @@ def test_a_file_that_does_not_parse(cli: Cli) -> None:
     assert done.stderr.startswith("Failed to decode config entry input: ")
 
 
-@pytest.mark.parametrize("word", ["acl", "connect", "intention", "login", "tls"])
+@pytest.mark.parametrize("word", ["acl", "connect", "intention", "login"])
 def test_commands_that_are_not_there_say_so(cli: Cli, word: str) -> None:
     done = cli(word, "list")
     assert done.returncode == 127

@@ -58,13 +58,15 @@ COMMANDS = {
     "snapshot inspect": "snapshot:INSPECT",
     "snapshot restore": "snapshot:RESTORE",
     "snapshot save": "snapshot:SAVE",
+    "tls ca create": "tls:CA_CREATE",
+    "tls cert create": "tls:CERT_CREATE",
     "validate": "",
     "version": "version:VERSION",
     "watch": "",
 }
 """Module and name of every command; "" for one that parses its own flags."""
 
-LATER = frozenset(("acl", "connect", "intention", "login", "logout", "tls"))
+LATER = frozenset(("acl", "connect", "intention", "login", "logout"))
 """Commands of Consul for what is not built yet."""
 
 GROUPS = frozenset(
