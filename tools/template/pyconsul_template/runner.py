@@ -66,6 +66,8 @@ class TemplateState:
     written_at: float = 0.0
     error: str = ""
     """Why the last render, check or write failed."""
+    source_error: str = ""
+    """Why the newest text of the template is not in use."""
 
 
 class Runner:
@@ -344,9 +346,10 @@ class Runner:
         try:
             self._templates[index] = open_template(plan.source, self._source)
         except TemplateError as error:
-            self.states[index].error = str(error)
+            self.states[index].source_error = str(error)
             log.error("%s; the old template stays in use", error)
             return
+        self.states[index].source_error = ""
         log.warning("%s: the template was read again", plan.name)
         self.engine.touch(index, now)
 

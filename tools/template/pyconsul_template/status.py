@@ -90,7 +90,7 @@ def status_of(
             writes=state.written,
             written_at=state.written_at,
             missing=sorted(describe(entry.query) for entry in missing.get(index, ())),
-            error=state.error,
+            error=state.error or state.source_error,
             command=str(plan.command or ""),
             command_error=runner.commands.errors.get(plan.command, "")
             if plan.command
