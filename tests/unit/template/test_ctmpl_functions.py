@@ -38,7 +38,7 @@ from pyconsul_template.render import TemplateError
         ('{{range service "v1.web"}}{{toJSON .Tags}}{{toJSON .NodeMeta}}{{end}}', '["http","release","v1"]{"rack":"r1"}'),
         ('{{parseJSON "{\\"b\\":[1,\\"2\\",{\\"x\\":null}],\\"a\\":true}" | toYAML}}', 'a: true\nb:\n- 1\n- "2"\n- x: null'),
         ('{{parseJSON "{\\"t\\":{\\"s\\":\\"a\\\\\\"b\\",\\"d\\":{\\"n\\":1.5}},\\"l\\":[1,2],\\"a\\":[{\\"x\\":\\"y\\"}]}" | toTOML}}', 'l = [1.0, 2.0]\n\n[[a]]\n  x = "y"\n\n[t]\n  s = "a\\"b"\n\n  [t.d]\n    n = 1.5'),
-        ('{{range $k, $v := ls "users" | byKey}}x{{end}}{{range $k, $v := tree "cfg" | byKey}}{{$k}}:{{range $n, $p := $v}}{{$n}}={{$p.Value}},{{end}} {{end}}', "cache:ttl=60, db:host=h1,port=5432, "),
+        ('{{range $k, $v := ls "users" | byKey}}x{{end}}{{range $k, $v := tree "cfg" | byKey}}{{$k}}:{{range $n, $p := $v}}{{$n}}={{$p.Key}}={{$p.Value}},{{end}} {{end}}', "cache:ttl=ttl=60, db:host=host=h1,port=port=5432, "),
         ('{{range $p, $l := service "web|any" | byPort}}{{$p}}:{{len $l}} {{end}}', "8080:2 8081:1 8082:1 "),
         ('{{range $k, $l := service "web|any" | byMeta "zone,w|int"}}{{$k}}:{{len $l}} {{end}}', "_no_zone__00000:1 a_00003:1 a_00007:1 b_00012:1 "),
         ('{{contains "a" (split "," "a,b")}} {{in (split "," "a,b") "c"}} {{contains "el" "hello"}} {{contains 1 (parseJSON "[1]")}} {{contains 1.0 (parseJSON "[1]")}}', "true false true false true"),

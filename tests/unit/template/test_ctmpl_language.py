@@ -143,6 +143,7 @@ def test_renders(template: str, text: str | None) -> None:
         ("{{$x = 1}}", 1, "undefined variable"),
         ("{{if true}}{{$x := 1}}{{end}}{{$x}}", 1, "undefined variable"),
         ("{{nope 1}}", 1, "not defined"),
+        ('\n{{srevice "web"}}', 2, 'function "srevice" not defined (did you mean service?)'),
         ("{{true.x}}", 1, "unexpected . after term"),
         ("{{\"a\".x}}", 1, "unexpected . after term"),
         ("{{`a` b}}", 1, "not defined"),

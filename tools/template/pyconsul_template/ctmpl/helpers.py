@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import msgspec
+
 from pyconsul_template import helpers as shared
 from pyconsul_template.ctmpl import gotime
 from pyconsul_template.ctmpl.errors import GoExecError
@@ -292,5 +294,11 @@ def replace_all(old: str, new: str, text: str) -> str:
 
 
 def by_key(found: Any) -> dict[str, Any]:
-    """Return pairs by top folder, then by the rest of the key."""
-    return cast("dict[str, Any]", shared.by_key(found))
+    """Return pairs by top folder, then by the rest of the key, which is theirs."""
+    return {
+        top: {
+            rest: msgspec.structs.replace(pair, key=rest)
+            for rest, pair in pairs.items()
+        }
+        for top, pairs in shared.by_key(found).items()
+    }

@@ -7,7 +7,7 @@ errors here, with their line. Nesting is limited, as the tree becomes Python.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection
 
 from pyconsul_template.ctmpl.constants import char_value, number_value, unquoted
 from pyconsul_template.ctmpl.errors import GoSyntaxError
@@ -47,7 +47,7 @@ _OPERANDS = frozenset(
 )
 
 
-def parse(text: str, functions: Container[str], left: str, right: str) -> Tree:
+def parse(text: str, functions: Collection[str], left: str, right: str) -> Tree:
     """Return the tree of a template; raises ``GoSyntaxError``.
 
     ``functions`` are the names that may be called.
@@ -57,7 +57,7 @@ def parse(text: str, functions: Container[str], left: str, right: str) -> Tree:
 
 class _Parser:
     def __init__(
-        self, text: str, functions: Container[str], left: str, right: str
+        self, text: str, functions: Collection[str], left: str, right: str
     ) -> None:
         self._text = text
         self._functions = functions
@@ -341,6 +341,13 @@ class _Parser:
         end = self._peek().at
         return Command(first.at, args, self._text[first.at : end].strip()[:200])
 
+    def _not_defined(self, name: str) -> str:
+        import difflib
+
+        close = difflib.get_close_matches(name, self._functions, 1, 0.7)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f'function "{name}" not defined{hint}'
+
     def _operand(self) -> Node | None:
         node = self._term()
         if node is None or self._peek().kind is not Kind.FIELD:
@@ -382,7 +389,7 @@ class _Parser:
                 return self._variable(token)
             case Kind.WORD:
                 if token.text not in self._functions:
-                    raise self._error(token, f'function "{token.text}" not defined')
+                    raise self._error(token, self._not_defined(token.text))
                 return Function(at, token.text)
             case _:
                 self._parens += 1
