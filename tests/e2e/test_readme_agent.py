@@ -169,6 +169,21 @@ def test_templates_and_python(tmp_path: Path) -> None:
     assert "127.0.0.1 8080\n" in done.stdout
 
 
+def test_looking_after_it(tmp_path: Path) -> None:
+    text = "".join(script(["Look after it"]))
+    following = next(line for line in text.splitlines() if " monitor " in line)
+    command = following.partition("#")[0]
+    text = text.replace(following, f"timeout -s INT 1 {command} || [ $? = 124 ]")
+    text = text.replace("curl http", "curl -sf http")
+    done = typed(tmp_path, agent(have("curl") + text))
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "check_ttls = 0\n" in done.stdout
+    assert "consul.runtime." in done.stdout
+    assert "Saved and verified snapshot to index " in done.stdout
+    assert "Failure Tolerance:            0\n" in done.stdout
+    assert list(tmp_path.glob("consul-debug-*.tar.gz"))
+
+
 def test_agents_for_tests(tmp_path: Path) -> None:
     done = typed(tmp_path, "".join(script(["Test against a real agent"])))
     assert done.returncode == 0, (done.stdout, done.stderr)
