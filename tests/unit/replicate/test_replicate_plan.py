@@ -7,6 +7,7 @@ from base64 import b64encode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pyconsul_replicate.batches import (
     MAX_BODY,
     MAX_OPERATIONS,
@@ -181,7 +182,7 @@ def test_the_status_keys_are_the_reference_tools() -> None:
 
 @pytest.mark.parametrize("word", ["@dc1", "app@", "", "key:a/@dc1", "key:/@dc1"])
 def test_a_prefix_that_is_none(word: str) -> None:
-    with pytest.raises(ValueError, match="missing|not the name"):
+    with pytest.raises(ValueError, match=r"missing|not the name"):
         pair_of(word)
 
 
