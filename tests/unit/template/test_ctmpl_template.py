@@ -129,6 +129,8 @@ def test_write_to_file(tmp_path: Path) -> None:
     root.mkdir()
     target = root / "sub" / "f"
     text = f'{{{{writeToFile "{target}" "" "" "0640" "newline" "text"}}}}x'
+    assert render(text, file_root=root, is_dry=True) == "x"
+    assert not target.exists()
     assert render(text, file_root=root) == "x"
     assert target.read_bytes() == b"text\n"
     assert target.stat().st_mode & 0o777 == 0o640

@@ -347,6 +347,7 @@ def _plan(
         error_on_missing_key=block.error_on_missing_key,
         denied=(*block.function_denylist, *block.function_blacklist),
         syntax=syntax,
+        is_dry=dry,
         file_root=Path(block.sandbox_path) if block.sandbox_path else None,
     )
     on_error = block.on_command_error or file.on_command_error

@@ -79,6 +79,8 @@ class TemplateSource:
     """Function names or patterns that the template may not use."""
     syntax: str = "auto"
     """The language, a key of ``syntax.SYNTAXES``; ``auto`` goes by the suffix."""
+    is_dry: bool = False
+    """Whether nothing may be written, by ``writeToFile`` either."""
     file_root: Path | None = None
     """The directory ``file`` may not leave; ``None`` for no limit."""
 

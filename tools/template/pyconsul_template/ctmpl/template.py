@@ -123,7 +123,7 @@ class GoTemplate:
         content = "".join(found).encode("utf-8", "surrogateescape")
         if len(content) > OUTPUT_BYTES_MAX:
             raise TemplateError(self._label, None, f"over {OUTPUT_BYTES_MAX} bytes")
-        if not lookups.is_held():
+        if not (lookups.is_held() or self.source.is_dry):
             try:
                 self._environment.commit()
             except (GoExecError, OSError) as error:
