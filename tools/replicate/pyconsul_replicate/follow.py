@@ -92,8 +92,9 @@ class Follower:
     async def _take(self, news: list[_News]) -> bool:
         """Act on answers; false when a full pass is needed."""
         job = self._job
-        changed: list[Entry] = []
-        removed: list[str] = []
+        # Several answers may tell of one key: the last one counts.
+        changed: dict[str, Entry] = {}
+        removed: set[str] = set()
         index = 0
         grown = False
         for item in news:
@@ -110,14 +111,19 @@ class Follower:
                     continue
                 before = known.get(entry.key)
                 if before is None or before < entry.modify_index:
-                    changed.append(entry)
+                    changed[entry.key] = entry
+                    removed.discard(entry.key)
                 elif before > entry.modify_index:
                     return False  # Older than what is known: look at everything.
                 now[entry.key] = entry.modify_index
-            removed += known.keys() - now.keys()
+            for key in known.keys() - now.keys():
+                changed.pop(key, None)
+                removed.add(key)
             self._known[item.piece] = now
             grown = grown or (len(self._pieces) > 1 and len(now) > GROWN * TARGET)
-        if (changed or removed) and not await job.apply(changed, removed, index):
+        if (changed or removed) and not await job.apply(
+            list(changed.values()), list(removed), index
+        ):
             return False
         if len(self._pieces) == 1 and len(job.known) > GROWN * TARGET:
             grown = len(self._cuts()) > 1

@@ -271,9 +271,12 @@ class Job:
                 if self._progress:
                     self._progress(self.name, done, total)
 
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(min(IN_FLIGHT, len(groups))):
-                workers.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(IN_FLIGHT, len(groups))):
+                    workers.create_task(work())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None  # One is enough to try again.
         for write in large:
             clean = await self._write_large(write) and clean
         # The mark comes last: a crash before it leads to the same comparison.
