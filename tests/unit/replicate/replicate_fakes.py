@@ -39,7 +39,7 @@ class FakeAgent:
     rows: dict[str, Row] = field(default_factory=dict[str, Row])
     index: int = 10
     trouble: Callable[[str], str] = lambda request: ""
-    """Returns ``""``, ``"before"`` or ``"after"``: when the request fails."""
+    """Returns ``""``, or how it fails: ``"before"``, ``"after"``, ``"forbidden"``."""
     writes: list[str] = field(default_factory=list[str])
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -138,6 +138,8 @@ class FakeAgent:
         where = self.trouble(target)
         if where == "before":
             raise ApiError(500, "No cluster leader")
+        if where == "forbidden":
+            raise ApiError(403, "Permission denied")
         return where
 
     def _after(self, where: str, answer: Answer) -> Answer:

@@ -146,6 +146,30 @@ def test_a_delete_needs_the_leaders_word() -> None:
     run(work())
 
 
+@pytest.mark.parametrize("count", [2, 80])
+def test_what_a_token_may_not_read_is_not_gone(count: int) -> None:
+    async def work() -> None:
+        source, destination = two()
+        for number in range(count):
+            source.set(f"app/{number}", "1")
+        source.set("app/open", "1")
+        await make_job(source, destination).once()
+        before = destination.values("app/")
+        for number in range(count):
+            source.drop(f"app/{number}")  # As a listing for a lesser token shows.
+
+        def trouble(request: str) -> str:
+            alone = "consistent" in request and "keys" not in request
+            return "forbidden" if alone and "/app/" in request else ""
+
+        source.trouble = trouble
+        with pytest.raises(RefusedError, match="may not be read"):
+            await make_job(source, destination).once()
+        assert destination.values("app/") == before
+
+    run(work())
+
+
 def test_an_answer_without_an_index_is_no_answer() -> None:
     async def work() -> None:
         source, destination = two()

@@ -167,6 +167,7 @@ class Job:
         counters.passes += 1
         counters.source_keys = len(self.known)
         counters.source_index = index
+        counters.skipped_locked = len(found.locked)
         deletes, refused = await self._confirm(found.deletes)
         clean = await self._carry_out(found.writes, deletes, here.index, index)
         if not clean:
@@ -212,13 +213,21 @@ class Job:
         pair, source = self.pair, self.source
         index = await source.kv_index()
         keys = [pair.to_source(delete.key) for delete in deletes]
-        if len(keys) <= FEW:
-            there = await asyncio.gather(*map(source.exists, keys))
-            left = len(self.known)
-            alive = {key for key, found in zip(keys, there, strict=True) if found}
-        else:
-            alive = await self._names()
-            left = sum(map(self.accept.takes, alive))
+        # Each alone, or a sample: a listing leaves out what the token may not
+        # read, where a read of one key is refused.
+        some = keys if len(keys) <= FEW else keys[:: len(keys) // FEW]
+        try:
+            there = await asyncio.gather(*map(source.exists, some))
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return [], f"refusing {len(keys)} deletes: the source may not be read"
+        alive = {key for key, found in zip(some, there, strict=True) if found}
+        left = len(self.known)
+        if len(keys) > FEW:
+            names = await self._names()
+            alive |= names
+            left = sum(map(self.accept.takes, names))
         confirmed = [
             delete
             for delete, key in zip(deletes, keys, strict=True)
@@ -339,7 +348,6 @@ class Job:
         return Mark(self._status_key, status_value(new))
 
     def _warn(self, found: Plan) -> None:
-        self.counters.skipped_locked = len(found.locked)
         for keys, text in (
             (found.locked, "is locked at the destination: left alone"),
             (found.locks, "belongs to a lock or semaphore: not copied"),
