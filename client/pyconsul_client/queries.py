@@ -51,7 +51,7 @@ class Kind(enum.Enum):
     """Any JSON, as plain Python values."""
 
 
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, cache_hash=True):
     """One distinct question to the agent.
 
     ``path`` begins with ``/v1/`` and is not yet percent-encoded; ``params``

@@ -9,8 +9,9 @@ default; when lanes meet that limit, the surplus views poll through the pool.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
@@ -23,6 +24,7 @@ from .errors import (
     TransportError,
     UnansweredError,
 )
+from .fast import FastConnection
 from .options import Options
 from .responses import MAX_BODY, MAX_REDIRECTS, Response, redirected
 
@@ -92,7 +94,7 @@ class HttpTransport:
         self._context: ssl.SSLContext | None = None
         self._httpx: httpx.AsyncClient | None = None
         self._slots = anyio.Semaphore(POOL_SIZE)
-        self._idle: list[Connection] = []
+        self._idle: list[Connection | FastConnection] = []
         self._lanes: set[_HttpLane] = set()
         self.max_lanes: int = _lanes_by_files() if max_lanes is None else max_lanes
         """Lanes allowed; lowered when the server turns connections away."""
@@ -207,9 +209,24 @@ class HttpTransport:
             self._context = self._options.ssl_context()
         return self._context
 
-    def connection(self) -> Connection:
+    def connection(self) -> Connection | FastConnection:
         """Return a connection not yet opened."""
+        if _is_asyncio():
+            return FastConnection(self._connect_asyncio, self._headers)
         return Connection(self._connect, self._headers)
+
+    async def _connect_asyncio(self, factory: Callable[[], asyncio.Protocol]) -> object:
+        options, loop = self._options, asyncio.get_running_loop()
+        if options.socket_path:
+            return await loop.create_unix_connection(factory, options.socket_path)
+        if not options.tls:
+            return await loop.create_connection(factory, options.host, options.port)
+        name = options.server_name or options.host
+        return await loop.create_connection(
+            *(factory, options.host, options.port),
+            ssl=self._tls(),
+            server_hostname=name,
+        )
 
     async def _connect(self) -> ByteStream:
         options = self._options
@@ -227,7 +244,7 @@ class HttpTransport:
         )
 
     async def follow(
-        self, connection: Connection, target: str, within: float
+        self, connection: Connection | FastConnection, target: str, within: float
     ) -> Response:
         """Return the answer to a ``GET``, redirects within the origin followed."""
         options = self._options
@@ -253,6 +270,15 @@ class HttpTransport:
         self.max_lanes = max(1, min(self.max_lanes, len(held) * 9 // 10))
         for lane in held[self.max_lanes :]:
             lane.give_up()
+
+
+def _is_asyncio() -> bool:
+    """Whether we run on asyncio, be it under anyio."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _reason(error: Exception, options: Options) -> str:
