@@ -8,7 +8,7 @@ or chunked.
 from __future__ import annotations
 
 import asyncio
-import random
+import os
 
 import msgspec
 
@@ -169,7 +169,9 @@ class Agent:
         except TransportError as error:
             raise TransportError(f"{self.name}: {error}") from error
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            # asyncio puts words of its own over the system's.
+            known = os.strerror(error.errno) if (error.errno or 0) > 0 else ""
+            reason = (known or error.strerror or str(error)).lower()
             raise TransportError(f"{self.name}: {reason}") from error
 
     def close(self) -> None:
@@ -214,11 +216,6 @@ class Agent:
                     options.host, options.port, limit=BUFFER
                 )
         return _Lane(*streams)
-
-
-def jitter(seconds: float) -> float:
-    """Return a random part, at least half, of a pause."""
-    return seconds * random.uniform(0.5, 1.0)
 
 
 def _head(data: bytes) -> tuple[int, dict[str, str]]:
