@@ -170,7 +170,8 @@ class Agent:
             raise TransportError(f"{self.name}: {error}") from error
         except OSError as error:
             # asyncio puts words of its own over the system's.
-            known = os.strerror(error.errno) if (error.errno or 0) > 0 else ""
+            number = error.errno or 0
+            known = os.strerror(number) if number > 0 else ""
             reason = (known or error.strerror or str(error)).lower()
             raise TransportError(f"{self.name}: {reason}") from error
 
