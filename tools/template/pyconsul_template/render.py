@@ -107,6 +107,10 @@ class _Missing(StrictUndefined):
         )
 
 
+_FIELDS: dict[type[Any], Mapping[str, str]] = {}
+"""The spellings of the records seen; a dictionary is the cheapest to ask."""
+
+
 class _Loader(FileSystemLoader):
     """A loader that notes which files it read."""
 
@@ -129,9 +133,13 @@ class _Environment(SandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return an attribute or item, or what stands for a missing one."""
-        if isinstance(obj, Struct):
-            # The short way for records, in both spellings: fields are only data.
-            field = spellings(type(obj)).get(attribute)
+        # The short way for records, in both spellings: fields are only data.
+        kind: type[Any] = type(obj)  # pyright: ignore[reportUnknownVariableType]
+        fields = _FIELDS.get(kind)
+        if fields is None and isinstance(obj, Struct):
+            fields = _FIELDS[kind] = spellings(kind)
+        if fields is not None:
+            field = fields.get(attribute)
             if field is not None:
                 return getattr(obj, field)
         value = super().getattr(obj, attribute)
