@@ -192,14 +192,17 @@ def test_holders_that_sleep(cluster: Cluster, tmp_path: Path) -> None:
 
 def guard_of(keeper: int) -> int:
     """Return the process id of the guard that a keeper started."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            told = path.read_text().rpartition(")")[2].split()
-            line = (path.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if int(told[1]) == keeper and b"guard.py" in line:
-            return int(path.parent.name)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                told = path.read_text().rpartition(")")[2].split()
+                line = (path.parent / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if int(told[1]) == keeper and b"guard.py" in line:
+                return int(path.parent.name)
+        time.sleep(0.05)
     raise AssertionError("the keeper has no guard")
 
 

@@ -21,7 +21,7 @@ def refused(
 ) -> ApiError:
     """Ask until an answer is no; there has to be one within the burst."""
     with pytest.raises(ApiError) as caught:  # noqa: PT012
-        for _ in range(100):
+        for _ in range(3000):
             agent.request(method, path, body)
     return caught.value
 
