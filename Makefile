@@ -35,8 +35,8 @@ unit: $(VENV)/.dev
 
 conformance: $(VENV)/.dev
 	$(BIN)/python tests/run_conformance.py
-	$(BIN)/python tests/run_conformance.py --agent client
-	$(BIN)/python tests/run_conformance.py --agent follower
+	$(BIN)/python tests/run_conformance.py --jobs 4 --agent client
+	$(BIN)/python tests/run_conformance.py --jobs 4 --agent follower
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
