@@ -13,6 +13,7 @@ import http.client
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,8 @@ class Namespaces:
     @staticmethod
     def possible() -> bool:
         """Tell whether this process may make namespaces."""
+        if shutil.which("ip") is None:
+            return False
         name = f"pyc{os.getpid()}probe"
         made = subprocess.run(
             ["ip", "netns", "add", name], capture_output=True, check=False
