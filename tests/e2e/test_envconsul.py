@@ -385,7 +385,10 @@ def test_more_prefixes_than_an_agent_takes_connections(
     put(agent, p259__A="2")
     tool.until("start A=2", seconds=30)
     assert tool.end() == 12
-    assert tool.err.read_text() == ""
+    # A connection beyond the limit may be reset before its 429 is read: that is
+    # told and tried again, and nothing else is wrong.
+    told = tool.err.read_text().splitlines()
+    assert all("[WARN]" in line and "(retry in " in line for line in told), told
 
 
 def test_single_keys_and_raw_prefixes(agent: Any, start: Start) -> None:
