@@ -130,7 +130,9 @@ class MemberReconciler:
                     node_meta=node.meta if node else None,
                     service=service,
                     check=_check(member.name, "passing", ALIVE_OUTPUT),
-                    skip_node_update=keep,
+                    # The agent may have written itself since we looked: a new
+                    # node is only made where there is none.
+                    skip_node_update=keep or node is None,
                 )
             )
         )

@@ -10,6 +10,7 @@ from endpoints_fakes import run, settle
 from endpoints_pool import Fleet, client, node_id, peers, server
 
 from pyconsul.serf.member import Status
+from pyconsul.types import gomsgpack
 from pyconsul.types.errors import CommandError
 from pyconsul.types.messages import RegisterRequest
 from pyconsul.types.operations import EventFireRequest, KeyringRequest
@@ -40,6 +41,24 @@ def test_alive_members_are_registered_once() -> None:
         proposed = len(fleet.log.commands)
         await asyncio.sleep(200)
         assert len(fleet.log.commands) == proposed
+        fleet.server.stop()
+
+    run(main)
+
+
+def test_an_agent_that_wrote_itself_first_is_not_overwritten() -> None:
+    # Both writes may be under way at once; the leader has seen no node then.
+    async def main() -> None:
+        fleet = Fleet(client(1))
+        fleet.log.lead(True)
+        await settle()
+        requests = [
+            gomsgpack.decode(command[1:], RegisterRequest)
+            for command in fleet.log.commands
+            if command[0] == 0
+        ]
+        assert {one.node for one in requests} == {"c1", "n1"}
+        assert all(one.skip_node_update for one in requests)
         fleet.server.stop()
 
     run(main)
