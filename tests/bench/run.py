@@ -39,7 +39,7 @@ from harness import (
 )
 
 ROUNDS = 3
-MANY_CONNECTIONS = '{"limits": {"http_max_conns_per_client": 20000}}'
+MANY_CONNECTIONS = '{"limits": {"http_max_conns_per_client": 12000}}'
 RANDOM_GET = """
 request = function()
   return wrk.format("GET", "/v1/kv/many/" .. math.random(0, 9999))
