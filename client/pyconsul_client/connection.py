@@ -79,7 +79,7 @@ class Connection:
         except BaseException:
             await self.aclose()
             raise
-        if fresh and response.status == 429 and _of_the_limiter(response):
+        if fresh and of_the_limiter(response):
             await self.aclose()
             raise ConnectionRefusedByLimitError("too many concurrent connections")
         return response
@@ -141,6 +141,9 @@ class Connection:
                 except (anyio.BrokenResourceError, OSError) as error:
                     if not touched:
                         raise _NoAnswerError(str(error)) from error
+                    if head is not None and head.status_code == 429 and not parts:
+                        # The limiter does not read the question: it ends in a reset.
+                        return Response(429, {}, b"")
                     raise TransportError("connection reset by peer") from error
                 if not data and not touched:
                     raise _NoAnswerError("EOF")
@@ -165,8 +168,10 @@ class Connection:
                 raise ProtocolError("the connection ended early")
 
 
-def _of_the_limiter(response: Response) -> bool:
-    """Whether a 429 counts connections, not requests: it is bare, or says so."""
+def of_the_limiter(response: Response) -> bool:
+    """Whether it is a 429 that counts connections, not requests: bare, or saying so."""
+    if response.status != 429:
+        return False
     return not response.body or b"concurrent conn" in response.body
 
 

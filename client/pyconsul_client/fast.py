@@ -13,7 +13,7 @@ from typing import cast
 
 import httptools
 
-from .connection import CONNECT_TIMEOUT, MAX_HEAD
+from .connection import CONNECT_TIMEOUT, MAX_HEAD, of_the_limiter
 from .errors import (
     ConnectionRefusedByLimitError,
     ProtocolError,
@@ -103,12 +103,19 @@ class _Exchange(asyncio.Protocol):
             return
         if not self._touched:
             self._fail(_NoAnswerError(str(exc or "EOF")))
+        elif self._has_head and self._is_ended_by(exc):
+            self._finish()
         elif exc is not None:
             self._fail(TransportError("connection reset by peer"))
-        elif self._has_head and not self._is_framed:
-            self._finish()
         else:
             self._fail(ProtocolError("the connection ended early"))
+
+    def _is_ended_by(self, exc: Exception | None) -> bool:
+        """Whether the end of the connection may be the end of the answer."""
+        if exc is None:
+            return not self._is_framed
+        # The limiter does not read the question: its bare 429 ends in a reset.
+        return self._parser.get_status_code() == 429 and not self._body
 
     # What the parser calls
 
@@ -214,7 +221,7 @@ class FastConnection:
         except BaseException:
             await self.aclose()
             raise
-        if fresh and response.status == 429 and b"concurrent conn" in response.body:
+        if fresh and of_the_limiter(response):
             await self.aclose()
             raise ConnectionRefusedByLimitError("too many concurrent connections")
         return response

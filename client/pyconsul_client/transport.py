@@ -155,8 +155,15 @@ class HttpTransport:
         """Return the answer to a ``GET`` over one of a few shared connections."""
         async with self._slots:
             connection = self._idle.pop() if self._idle else self.connection()
+            trims = self.trims
             try:
                 return await self.follow(connection, target, within)
+            except ConnectionRefusedByLimitError as error:
+                raise self._full(error, trims) from error
+            except UnansweredError as error:
+                if self.lanes > LIMIT_HINT:
+                    raise self._full(error, trims) from error
+                raise
             finally:
                 if connection.is_open:
                     self._idle.append(connection)
@@ -255,6 +262,17 @@ class HttpTransport:
                 return response
             target = onward
         raise ProtocolError(f"stopped after {MAX_REDIRECTS} redirects")
+
+    def _full(self, error: TransportError, trims: int) -> TransportError:
+        """Return what to raise for a fetch that met the limit of connections.
+
+        When lanes of ours are in the way some are closed: nothing is wrong. Else
+        others have taken all connections, which is worth telling.
+        """
+        if sum(lane.is_open for lane in self._lanes) < 2:
+            return TransportError(str(error))
+        self.turned_away(trims)
+        return ConnectionRefusedByLimitError(str(error))
 
     def turned_away(self, trims: int) -> None:
         """Lower ``max_lanes``, and close lanes until no more than that are open.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -187,6 +188,10 @@ def test_a_child_on_a_terminal_can_read_it(agent: Any, tmp_path: Path) -> None:
     try:
         while b"got hello 1" not in shown:
             shown += os.read(terminal, 4096)
+        # Closed before it ends, the terminal would send it a SIGHUP.
+        with contextlib.suppress(OSError):
+            while os.read(terminal, 4096):
+                pass
     finally:
         os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -385,10 +390,8 @@ def test_more_prefixes_than_an_agent_takes_connections(
     put(agent, p259__A="2")
     tool.until("start A=2", seconds=30)
     assert tool.end() == 12
-    # A connection beyond the limit may be reset before its 429 is read: that is
-    # told and tried again, and nothing else is wrong.
-    told = tool.err.read_text().splitlines()
-    assert all("[WARN]" in line and "(retry in " in line for line in told), told
+    # Turned away at the limit: views poll without a connection, nothing is wrong.
+    assert tool.err.read_text() == ""
 
 
 def test_single_keys_and_raw_prefixes(agent: Any, start: Start) -> None:

@@ -23,6 +23,7 @@ CHUNKED = (
 )
 TO_THE_END = b"HTTP/1.1 200 OK\r\n\r\nhi"
 LIMIT = b"HTTP/1.1 429 X\r\nContent-Length: 24\r\n\r\ntoo many concurrent conn"
+BARE_LIMIT = b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\n\r\n"
 
 
 @asynccontextmanager
@@ -112,6 +113,7 @@ async def test_a_question_lost_to_a_closed_connection_is_asked_again() -> None:
          ProtocolError),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70000 + b"\r\n\r\n", False, ProtocolError),
         (LIMIT, False, ConnectionRefusedByLimitError),
+        (BARE_LIMIT, True, ConnectionRefusedByLimitError),
     ],
 )  # fmt: skip
 async def test_what_is_no_answer_is_an_error_and_closes(
@@ -121,6 +123,49 @@ async def test_what_is_no_answer_is_an_error_and_closes(
         with pytest.raises(error):
             await connection.get("/", 0.3 if not (data or ends) else 5)
         assert not connection.is_open
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("data", "error", "text"),
+    [
+        (BARE_LIMIT, ConnectionRefusedByLimitError, "too many"),
+        (OK[:-1], TransportError, "connection reset by peer"),
+        (b"HTTP/1.1 429 Too", TransportError, "connection reset by peer"),
+    ],
+)
+async def test_a_reset_ends_only_the_answer_of_the_limiter(
+    data: bytes, error: type[Exception], text: str
+) -> None:
+    class Resets(asyncio.Transport):
+        """A connection that answers a question, then breaks."""
+
+        def __init__(self, protocol: asyncio.Protocol) -> None:
+            super().__init__()
+            self.protocol = protocol
+
+        def is_closing(self) -> bool:
+            return False
+
+        def abort(self) -> None:
+            pass
+
+        def write(self, data_asked: object) -> None:
+            def breaks() -> None:
+                self.protocol.data_received(data)
+                self.protocol.connection_lost(ConnectionResetError())
+
+            asyncio.get_running_loop().call_soon(breaks)
+
+    async def connect(factory: Callable[[], asyncio.Protocol]) -> object:
+        protocol = factory()
+        protocol.connection_made(Resets(protocol))
+        return protocol
+
+    connection = FastConnection(connect, [(b"Host", b"x")])
+    with pytest.raises(error, match=text):
+        await connection.get("/", 5)
+    assert not connection.is_open
 
 
 @pytest.mark.anyio

@@ -145,6 +145,31 @@ def test_more_views_than_the_server_takes_connections_all_settle():
         assert agent.peak <= limit
 
 
+def test_a_limit_that_others_use_up_is_told():
+    async def main(agent):
+        errors = []
+        async with (
+            client_of(agent) as client,
+            Views(
+                client,
+                lambda query: None,
+                on_error=lambda query, error, delay: errors.append(str(error)),
+                rules=FAST,
+            ) as views,
+        ):
+            view = views.get(client.queries.kv_key("a"))
+            await until(lambda: errors)
+            agent.max_connections = 8
+            with anyio.fail_after(20):
+                await view.wait_ready()
+            assert view.error is None
+        assert set(errors) == {"too many concurrent connections"}
+
+    with StubAgent(max_connections=0) as agent:
+        agent.put("/v1/kv/a", pair("a", "MQ=="), index=5)
+        anyio.run(main, agent)
+
+
 def test_typed_calls():
     async def main(agent):
         async with client_of(agent) as client:
