@@ -101,6 +101,31 @@ def test_filters_statuses_and_scripts(cluster: Cluster) -> None:
     nothing_is_left(cluster)
 
 
+def test_a_service_is_over_when_its_nodes_are(cluster: Cluster) -> None:
+    """``-wait`` is far beyond the time limit: silence ends none of these."""
+    c1, c2 = cluster.clients[:2]
+    for node, tag in ((c1, "blue"), (c2, "green"), (cluster.servers[1], "green")):
+        service = {"Name": "pond", "ID": "duck-1", "Tags": [tag]}
+        node.put("/v1/agent/service/register", service)
+    c1.eventually("/v1/catalog/service/pond", lambda found: len(found) == 3)
+
+    def finished(*words: str) -> list[str]:
+        status, lines = run(c1, "-wait=20m", *words, "true")
+        assert status == 0
+        return sorted(lines)
+
+    def end(*names: str) -> list[str]:
+        count = f"{len(names)} / {len(names)} node(s) completed / acknowledged"
+        return [count, *(f"==> {name}: finished with exit code 0" for name in names)]
+
+    assert finished("-service=^duck") == end("c1", "c2", "s2")
+    assert finished("-service=duck", "-tag=^gr") == end("c2", "s2")
+    assert finished("-service=duck", "-tag=gr", "-node=^c") == end("c2")
+    assert finished("-datacenter=dc1", "-service=duck", "-node=^s") == end("s2")
+    assert finished("-node=[23]$") == end("c2", "c3", "s2", "s3")
+    nothing_is_left(cluster)
+
+
 def test_output_comes_while_the_command_runs(cluster: Cluster) -> None:
     command = "echo first; sleep 2; head -c 9000 /dev/zero | tr '\\0' x; sleep 60 &"
     began = time.monotonic()

@@ -8,11 +8,13 @@ import re
 import pytest
 from client_stub import StubAgent
 
+from pyconsul_client.options import resolve
 from pyconsul_watch.exec import exec_main
-from pyconsul_watch.exec_job import MAX_SCRIPT, make_job
+from pyconsul_watch.exec_job import MAX_SCRIPT, Agent, make_job
 from pyconsul_watch.exec_results import Answer, Results, by_node
 
 KEYS = "/v1/kv/_rexec/id/"
+WROTE = ("ack", "exit")
 
 
 @pytest.fixture
@@ -137,6 +139,63 @@ def test_a_failure_and_a_silence_are_status_2(agent, capfd):
     answer(agent, n1__ack=b"")
     code, out, _ = run(capfd, "-wait-repl=0", "-wait=20ms", "sleep 9")
     assert (code, out) == (2, "0 / 1 node(s) completed / acknowledged\n")
+
+
+INSTANCES = [
+    {"Node": "n1", "Services": [{"ID": "web-1", "Tags": ["v1"]}]},
+    {"Node": "n2", "Services": [{"ID": "web-2", "Tags": ["v2", "v10"]}]},
+    {"Node": "gone", "Services": [{"ID": "web-3", "Tags": ["v1"]}]},
+    {"Node": "n3", "Services": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("flags", "nodes"),
+    [
+        ("-service=web", ("n1", "n2")),
+        ("-service=-2$", ("n2",)),
+        ("-service=web -tag=^v1$", ("n1",)),
+        ("-service=web -tag=v1", ("n1", "n2")),
+        ("-service=web -node=1", ("n1",)),
+        ("-node=[13]", ("n1", "n3")),
+    ],
+)
+def test_the_last_node_that_can_answer_is_the_end(agent, capfd, flags, nodes):
+    """With this ``-wait``, nothing else ends the command within the time limit."""
+    alive = [{"Name": name, "Status": 1} for name in ("n1", "n2", "n3")]
+    agent.put("/v1/agent/members", [*alive, {"Name": "gone", "Status": 4}])
+    agent.put("/v1/internal/ui/nodes", INSTANCES)
+    answer(agent, **{f"{node}__{file}": b"0" for node in nodes for file in WROTE})
+    flags = ("-wait-repl=0", "-wait=30m", *flags.split())
+    code, out, _ = run(capfd, *flags, "true")
+    count = len(nodes)
+    assert code == 0
+    assert out.endswith(f"{count} / {count} node(s) completed / acknowledged\n")
+
+
+def test_without_the_catalog_silence_is_the_end(agent, capfd):
+    answer(agent, n1__ack=b"", n1__exit=b"0")
+    code, out, err = run(capfd, "-wait-repl=0", "-wait=20ms", "-service=web", "true")
+    assert (code, err) == (0, "")
+    assert out.endswith("1 / 1 node(s) completed / acknowledged\n")
+
+
+@pytest.mark.parametrize(("acls", "known"), [("0", ["n1"]), ("1", []), (None, ["n1"])])
+def test_acls_may_hide_nodes(agent, acls, known):
+    tags = None if acls is None else {"acls": acls}
+    agent.put("/v1/agent/members", [{"Name": "n1", "Status": 1, "Tags": tags}])
+    assert Agent(resolve(address=agent.address)).alive_members() == known
+
+
+def test_who_acknowledged_has_to_finish():
+    results = Results()
+    for node, kind in (("n1", "ack"), ("n2", "ack"), ("n1", "exit")):
+        results.note(Answer(node, kind))
+    assert not results.complete(frozenset({"n1"}))
+    results.note(Answer("n2", "exit"))
+    assert results.complete(frozenset({"n1"}))
+    assert not results.complete(frozenset({"n1", "n3"}))
+    assert not results.complete(frozenset())
 
 
 def test_nobody_answers(agent, capfd):

@@ -3,7 +3,8 @@
 A session holds a job in the KV store, an event tells the agents of it, and they
 answer in keys that this command reads (``agent/remote_exec.py`` is the other
 side). Observed: Consul 1.10.11 ``consul exec``: flags, output, exit statuses.
-Other than Consul's, it ends as soon as every node that can answer has.
+Other than Consul's, it ends as soon as every node that can answer has; ``-wait``
+counts only where nobody can know who will.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
             ...
 
     Compile = Callable[[str], Pattern]
+    _News = Answer | ClientError | frozenset[str]
 
 USAGE = """\
 Usage: pyconsul exec [options] [-|command...]
@@ -188,47 +190,73 @@ class _Command:
         time.sleep(max(self._flags.seconds("wait-repl"), 0.0))
         filters = {name: self._flags.text(name) for name in self._patterns}
         try:
-            expected = self._expected()
             event = session.fire(filters)
         except ClientError as error:
             raise ClientError(f"Failed to fire event: {error}") from error
         self._info(f"Fired remote execution event: {event}")
-        return self._gather(session, expected)
+        return self._gather(session, foreign=wanted != datacenter)
 
-    def _expected(self) -> frozenset[str]:
-        """Return the nodes that will answer, if they can be known; else none."""
-        if "service" in self._patterns or self._flags.text("datacenter"):
-            return frozenset()
-        names = self._agent.alive_members()
+    def _expect(self, news: queue.SimpleQueue[_News]) -> None:
+        """Report the nodes that will answer, if that can be known."""
+        try:
+            names = self._agent.alive_members()
+            if names and "service" in self._patterns:
+                # Nodes ask their own services, and the catalog follows these at once.
+                chosen = {
+                    node
+                    for node, service, tags in self._agent.instances()
+                    if self._selects(service, tags)
+                }
+                names = [name for name in names if name in chosen]
+        except ClientError:
+            # Then the silence decides, as it does for Consul.
+            return
         pattern = self._patterns.get("node")
-        return frozenset(
-            name for name in names if pattern is None or pattern.search(name)
+        news.put(
+            frozenset(name for name in names if pattern is None or pattern.search(name))
         )
 
-    def _gather(self, session: Session, expected: frozenset[str]) -> int:
+    def _selects(self, service: str, tags: list[str]) -> bool:
+        """Say whether ``-service`` and ``-tag`` select an instance, by its ID."""
+        tag = self._patterns.get("tag")
+        return bool(self._patterns["service"].search(service)) and (
+            tag is None or any(tag.search(one) for one in tags)
+        )
+
+    def _gather(self, session: Session, *, foreign: bool) -> int:
         """Print answers until all came, or none comes any more."""
         results = Results()
-        news: queue.SimpleQueue[Answer | ClientError] = queue.SimpleQueue()
-        threads = (
+        expected: frozenset[str] = frozenset()
+        news: queue.SimpleQueue[_News] = queue.SimpleQueue()
+        threads = [
             threading.Thread(target=session.follow, args=(news, self._wait)),
             threading.Thread(target=session.renew_until_gone, args=(news,)),
-        )
+        ]
+        if not foreign:
+            threads.append(threading.Thread(target=self._expect, args=(news,)))
         for thread in threads:
             thread.daemon = True
             thread.start()
-        while not (expected and results.exited >= expected):
+        heard = time.monotonic()
+        while not results.complete(expected):
             # Nodes that acked are given longer: they may be between two signs.
             patience = self._wait * (2 if results.unfinished else 1)
+            left = max(heard + patience - time.monotonic(), 0.0)
             try:
-                one = news.get(timeout=patience)
+                one = news.get(timeout=left)
             except queue.Empty:
                 # Silence of the agent says nothing about the nodes.
                 silent = time.monotonic() - session.heard_at
                 if 1.5 * patience + 0.5 < silent < SILENCE_S:
+                    heard = time.monotonic()
                     continue
                 break
             if isinstance(one, ClientError):
                 raise one
+            if isinstance(one, frozenset):
+                expected = one
+                continue
+            heard = time.monotonic()
             results.note(one)
             self._show(one)
         done, acked = len(results.exited), len(results.acked)

@@ -76,10 +76,30 @@ class Agent:
         return str(told.get("Datacenter", "")), str(told.get("NodeName", ""))
 
     def alive_members(self) -> list[str]:
-        """Return the names of the LAN members that are alive."""
+        """Return the names of the LAN members that are alive.
+
+        Empty when the cluster has ACLs: the token may hide some of them.
+        """
         members = self._list(self.ask("GET", "/v1/agent/members", local=True))
-        objects = (self._object(one) for one in members)
+        objects = [self._object(one) for one in members]
+        if any(self._has_acls(one) for one in objects):
+            return []
         return [str(one.get("Name")) for one in objects if one.get("Status") == 1]
+
+    def _has_acls(self, member: dict[str, Any]) -> bool:
+        tags = member.get("Tags")
+        return bool(tags) and str(self._object(tags).get("acls", "0")) != "0"
+
+    def instances(self) -> list[tuple[str, str, list[str]]]:
+        """Return node, ID and tags of every service instance in the catalog."""
+        found: list[tuple[str, str, list[str]]] = []
+        for one in self._list(self.ask("GET", "/v1/internal/ui/nodes")):
+            node = self._object(one)
+            for each in self._list(node.get("Services") or []):
+                service = self._object(each)
+                tags = [str(tag) for tag in self._list(service.get("Tags") or [])]
+                found.append((str(node.get("Node")), str(service.get("ID")), tags))
+        return found
 
     def any_server(self) -> str:
         """Return the node of a healthy server of the datacenter asked for."""

@@ -73,6 +73,10 @@ class Results:
         """Nodes that run the command still, as far as is known."""
         return self.acked - self.exited
 
+    def complete(self, expected: frozenset[str]) -> bool:
+        """Say whether all that is to come has: ``expected`` nodes, none if unknown."""
+        return bool(expected) and self.exited >= expected and not self.unfinished
+
     @property
     def failed(self) -> bool:
         """Whether a command failed, or did not end."""
