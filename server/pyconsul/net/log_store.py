@@ -3,9 +3,10 @@
 ``DiskStore`` keeps ``log/*.seg`` (``log_records.py``), ``state`` (term and
 vote) and ``snapshots/`` (``snapshot_files.py``) under one directory. A writer
 thread takes whatever was submitted while it was syncing as the next batch.
-``open()`` and everything the writer does may block; ``submit`` and ``read`` are
-for the event loop. Thread safety: the segment list is guarded by one lock,
-held only for list work, never across a sync.
+A full disk is a slow one: the writer tries the same again until there is room,
+and says so by ``on_full``. ``open()`` and everything the writer does may block;
+``submit`` and ``read`` are for the event loop. Thread safety: the segment list
+is guarded by one lock, held only for list work, never across a sync.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import errno
 import logging
 import os
 import threading
+import time
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 from zlib import crc32
 
@@ -48,6 +50,11 @@ _log = logging.getLogger(__name__)
 SEGMENT_BYTES = 8 << 20
 _ZEROS = bytes(1 << 20)
 _SEGMENT_NAME = "{:020d}.seg"
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors that pass when somebody makes room."""
+RETRY_S = 0.5
+"""How often a full disk is tried again."""
 
 Done = Callable[[OSError | None], None]
 
@@ -83,7 +90,13 @@ class LogStore(Protocol):
 
         ``done(error)`` is called from the writer thread. An entry whose index
         exists replaces it and all that follow. After one error every later
-        submission fails with it.
+        submission fails with it; a full disk is none, unless the store is closed.
+        """
+        ...
+
+    def on_full(self, told: Done) -> None:
+        """Have ``told(error)`` called when the disk is full, ``told(None)`` when it
+        no longer is: from the writer thread, before the ``done`` of what waited.
         """
         ...
 
@@ -150,6 +163,7 @@ class DiskStore:
         self._thread: threading.Thread | None = None
         self._spare_thread: threading.Thread | None = None
         self._error: OSError | None = None
+        self._told: Done | None = None
         self._next = 1
 
     # --- opening ------------------------------------------------------------
@@ -286,6 +300,10 @@ class DiskStore:
         """See ``LogStore``."""
         self._jobs.put(_Job(hard_state, entries, done))
 
+    def on_full(self, told: Done) -> None:
+        """See ``LogStore``."""
+        self._told = told
+
     def reset(self, index: int, done: Done) -> None:
         """See ``LogStore``."""
         self._jobs.put(_Job(None, (), done, reset_to=index))
@@ -357,26 +375,86 @@ class DiskStore:
 
     def _write_loop(self) -> None:
         jobs = self._jobs
-        while True:
+        closing = False
+        while not closing:
             batch = [jobs.get()]
             while not jobs.empty():
                 batch.append(jobs.get())
             work = [job for job in batch if job is not None]
+            closing = len(work) < len(batch)
             try:
-                if self._error is None:
-                    self._write(work)
+                if self._error is None and not self._write_patiently(work, closing):
+                    closing = True
             except OSError as error:
                 self._error = error
                 _log.error("raft: the log cannot be written: error=%s", error)
             for job in work:
                 if job.done is not None:
                     job.done(self._error)
-            if self._error is None and len(work) == len(batch):
+            if self._error is None and not closing:
                 self._prepare_spare()
-            if len(work) < len(batch):
-                return
+
+    def _write_patiently(self, work: list[_Job], closing: bool) -> bool:
+        """Write all, waiting for room; false when closed meanwhile.
+
+        What comes while it waits is added to ``work`` and written, too.
+        """
+        left = [*work]
+        told = False
+        while True:
+            try:
+                self._write(left)
+                break
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                if not told:
+                    told = True
+                    _log.error("raft: the disk is full, waiting: error=%s", error)
+                    if self._told is not None:
+                        self._told(error)
+                if closing or not self._await_room(work, left):
+                    self._error = error
+                    return False
+        if told:
+            _log.warning("raft: the disk has room again")
+            if self._told is not None:
+                self._told(None)
+        return True
+
+    def _await_room(self, work: list[_Job], left: list[_Job]) -> bool:
+        """Take what comes for a while; false when the store is being closed."""
+        end = time.monotonic() + RETRY_S
+        while (pause := end - time.monotonic()) > 0:
+            try:
+                job = self._jobs.get(timeout=pause)
+            except Empty:
+                break
+            if job is None:
+                return False
+            if job.compact_to is not None:
+                self._delete_before(job.compact_to)  # This may be the room.
+            else:
+                work.append(job)
+                left.append(job)
+        return True
 
     def _write(self, jobs: list[_Job]) -> None:
+        """Write in order; takes off the list what need not be written again."""
+        while jobs:
+            reset_to = jobs[0].reset_to
+            if reset_to is None:
+                resets = (at for at, job in enumerate(jobs) if job.reset_to is not None)
+                stop = next(resets, len(jobs))
+                self._write_entries(jobs[:stop])
+                del jobs[:stop]
+            else:
+                self._drop_all()
+                self._next = reset_to + 1
+                self._add_segment(self._create(self._next, self._take_spare()))
+                del jobs[0]
+
+    def _write_entries(self, jobs: list[_Job]) -> None:
         pending: list[Entry] = []
         for job in jobs:
             if job.hard_state is not None:
@@ -387,13 +465,6 @@ class DiskStore:
                     self._append(pending)
                     pending = []
                 pending.extend(entries)
-            if job.reset_to is not None:
-                if pending:
-                    self._append(pending)
-                    pending = []
-                self._drop_all()
-                self._next = job.reset_to + 1
-                self._add_segment(self._create(self._next, self._take_spare()))
             if job.compact_to is not None:
                 self._delete_before(job.compact_to)
         if pending:
@@ -444,10 +515,15 @@ class DiskStore:
         if spare is None:
             spare = self._allocate(size or self._segment_bytes)
         path = self._log_dir / _SEGMENT_NAME.format(first)
-        _write_all(spare.fd, HEADER.pack(HEADER_MAGIC, first), 0)
-        os.fsync(spare.fd)
-        spare.path.rename(path)
-        sync_directory(self._log_dir)
+        try:
+            _write_all(spare.fd, HEADER.pack(HEADER_MAGIC, first), 0)
+            os.fsync(spare.fd)
+            spare.path.rename(path)
+            sync_directory(self._log_dir)
+        except OSError:
+            os.close(spare.fd)
+            spare.path.unlink(missing_ok=True)
+            raise
         return _Segment(path, spare.fd, first, spare.size)
 
     def _allocate(self, size: int) -> _Segment:
@@ -578,6 +654,9 @@ class MemoryStore:
                 self._sizes.append(self._total)
                 self._total += record_size(len(entry.data))
         done(None)
+
+    def on_full(self, told: Done) -> None:
+        """See ``LogStore``; memory is never full."""
 
     def reset(self, index: int, done: Done) -> None:
         """See ``LogStore``."""

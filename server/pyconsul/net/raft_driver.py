@@ -105,6 +105,7 @@ class RaftDriver(RaftPump):
         applied once committed, which a lone voter does at once.
         """
         self._loop = asyncio.get_running_loop()
+        self.watch_room()
         found = await open_store(self.store, self._opening, self.durably)
         if found.snapshot is not None:
             self.fsm.restore(self.store.snapshots.read(found.snapshot))
@@ -137,8 +138,8 @@ class RaftDriver(RaftPump):
         or with one that says why the outcome is unknown.
         """
         future: asyncio.Future[object] = self._loop.create_future()
-        if self._failed is not None:
-            future.set_exception(self._failed)
+        if (broken := self._failed or self._stalled) is not None:
+            future.set_exception(broken)
         elif self.core is None or self.core.leadership is None:
             future.set_exception(NoLeaderError())
         else:
@@ -157,7 +158,7 @@ class RaftDriver(RaftPump):
             future.set_exception(self._failed)
             return future
         if core is not None:
-            core.tick(self._clock())
+            self._let_time_pass(core)
         if core is None or core.leadership is None:
             future.set_exception(NoLeaderError())
             return future
@@ -253,6 +254,11 @@ class RaftDriver(RaftPump):
         return core is not None and (
             core.leadership is not None or core.last_leader_contact is not None
         )
+
+    @property
+    def applied_index(self) -> int:
+        """The index up to which the FSM has applied the log."""
+        return 0 if self.core is None else self.core.log.applied
 
     def transfer_leadership(self, target: str = "") -> str:
         """Hand over to another voter; return its id. Raises ``ConsulError``."""

@@ -94,6 +94,8 @@ class RaftPump:
         self._snapshots = RaftSnapshots(self, store, fsm, limits, clock)
         self._clock = clock
         self._failed: ConsulError | None = None
+        self._stalled: ConsulError | None = None
+        """Why nothing can be proposed now: the disk is full."""
         self._batch: list[bytes] = []
         self._batch_futures: list[asyncio.Future[object]] = []
         self.on_commit: Callable[[float], None] | None = None
@@ -148,8 +150,8 @@ class RaftPump:
     def _propose_now(self, start: Callable[[Raft], int]) -> asyncio.Future[object]:
         future: asyncio.Future[object] = self._loop.create_future()
         core = self.core
-        if self._failed is not None:
-            future.set_exception(self._failed)
+        if (broken := self._failed or self._stalled) is not None:
+            future.set_exception(broken)
             return future
         if core is None or core.leadership is None:
             future.set_exception(NoLeaderError())
@@ -263,6 +265,45 @@ class RaftPump:
         self._send(ready.after_persist)
         if self.store.durable:
             self._pump()
+
+    def watch_room(self) -> None:
+        """Have the store say when its disk is full."""
+        self.store.on_full(partial(self._call_on_loop, self._on_full))
+
+    def _on_full(self, error: OSError | None) -> None:
+        """Stop proposing while the disk is full; ``None``: go on.
+
+        What was submitted waits in the store, as for a slow disk, so its outcome
+        is open; but nobody is kept waiting for it. A leader lets others lead, and
+        nobody stands for election who could not keep its own vote. A lone server
+        leads on: it has nobody to fall behind, and reads need no disk.
+        """
+        core = self.core
+        if core is None or self._failed is not None:
+            return
+        if error is None:
+            self._stalled = None
+            self._timer_at = None
+            self.schedule()
+            return
+        self._stalled = ConsulError(f"raft: the log cannot be written: {error}")
+        lead = core.leadership
+        if lead is None or not lead.alone():
+            core.step_down()
+        committed = core.log.committed
+        lost = {at: one for at, one in self._waiting.items() if at > committed}
+        futures = [*lost.values(), *self._batch_futures]
+        for index in lost:
+            del self._waiting[index]
+        self._batch.clear()
+        self._batch_futures.clear()
+        for future in futures:
+            settle(future, self._stalled)
+        self.schedule()
+
+    def _let_time_pass(self, core: Raft) -> None:
+        if self._stalled is None or core.leadership is not None:
+            core.tick(self._clock())
 
     def _apply(self, core: Raft, deadline: float) -> None:
         entries = self._applying
@@ -414,7 +455,10 @@ class RaftPump:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if due is not None and self._failed is None:
+        idle = self._failed is not None or (
+            self._stalled is not None and core.leadership is None
+        )
+        if due is not None and not idle:
             delay = max(due - self._clock(), at_least)
             self._timer = self._loop.call_later(delay, self._on_timer)
 
@@ -422,7 +466,7 @@ class RaftPump:
         self._timer = None
         self._timer_at = None
         if self.core is not None and self._failed is None:
-            self.core.tick(self._clock())
+            self._let_time_pass(self.core)
             self._pump()
 
     # --- messages between servers ---
