@@ -9,10 +9,10 @@ that.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+from msgspec import Struct, field
 
 from pyconsul_client.options import Options
 from pyconsul_template.commands import Command, CommandError, run_command
@@ -29,8 +29,7 @@ class RunError(Exception):
     """The run cannot go on: exit status 14."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A file that was replaced."""
 
     plan: TemplatePlan
@@ -39,8 +38,7 @@ class Change:
     """The old bytes; ``None`` when there was no file, or it is not kept."""
 
 
-@dataclass(slots=True)
-class _Due:
+class _Due(Struct):
     """A command to run at the end of the pass."""
 
     plan: TemplatePlan
@@ -49,8 +47,7 @@ class _Due:
     rolls_back: bool = False
 
 
-@dataclass(slots=True)
-class _Retry:
+class _Retry(Struct):
     """A command that failed."""
 
     failures: int

@@ -16,7 +16,8 @@ import os
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 DEFAULT_TIMEOUT_S = 30.0
 _SHELL_SYNTAX = frozenset("|&;<>()$`*?[]#~{}!\n")
@@ -29,8 +30,7 @@ _SHELL_WORDS = frozenset((
 """First words that only a shell understands."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command to run; equal commands run once a pass."""
 
     argv: tuple[str, ...]

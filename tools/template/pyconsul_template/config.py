@@ -11,9 +11,10 @@ import pwd
 import signal
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from pyconsul_client.errors import OptionsError
 from pyconsul_client.options import Options, resolve
@@ -84,8 +85,7 @@ _ENVIRONMENT = (
 _BOOLEANS = {"1": True, "true": True, "t": True, "0": False, "false": False, "f": False}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplatePlan:
+class TemplatePlan(Struct, frozen=True, kw_only=True):
     """One template, resolved."""
 
     source: TemplateSource
@@ -106,8 +106,7 @@ class TemplatePlan:
         return str(self.source.path) if self.source.path else self.source.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildPlan:
+class ChildPlan(Struct, frozen=True, kw_only=True):
     """The supervised child of exec mode; times in seconds."""
 
     command: Command
@@ -124,16 +123,14 @@ class ChildPlan:
     denied: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DedupPlan:
+class DedupPlan(Struct, frozen=True, kw_only=True):
     """De-duplication among instances with the same templates."""
 
     prefix: str
     ttl_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """Everything a run needs."""
 
     templates: tuple[TemplatePlan, ...]

@@ -18,8 +18,9 @@ change and O(1) for everything else but ``wanted`` and ``next_timer``.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from msgspec import Struct, field
 
 Q = TypeVar("Q", bound=Hashable)
 
@@ -30,16 +31,14 @@ CAUSES_MAX = 8
 """Changed queries remembered for the log line of a render."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Quiescence of a template, in seconds; ``min_s`` 0 renders at once."""
 
     min_s: float
     max_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[Q]):
+class Outcome(Struct, Generic[Q], frozen=True):
     """What one render asked for."""
 
     used: frozenset[Q]
@@ -56,8 +55,7 @@ class Outcome(Generic[Q]):
         return not (self.waiting or self.missing or self.failed)
 
 
-@dataclass(slots=True)
-class _Template(Generic[Q]):
+class _Template(Struct, Generic[Q]):
     wait: Wait | None
     used: frozenset[Q] = frozenset()
     waiting: set[Q] = field(default_factory=set[Q])

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from pyconsul_client.queries import Queries, Query
 from pyconsul_template.engine import Outcome
@@ -338,8 +339,7 @@ class Lookups:
         return PENDING
 
 
-@dataclass(frozen=True, slots=True)
-class _ServiceUse:
+class _ServiceUse(Struct, frozen=True):
     """What one way of calling ``service`` comes to; found once, as parsing and
     hashing a query cost more than using it."""
 

@@ -15,8 +15,10 @@ import os
 import secrets
 import stat
 from collections import Counter
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 NEW_FILE_MODE = 0o644
 NEW_DIRECTORY_MODE = 0o755
@@ -26,8 +28,7 @@ class OutputError(Exception):
     """The file cannot be written; the text names it and the reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """Where a template's text goes."""
 
     path: Path
@@ -42,8 +43,7 @@ class Target:
     """The folder the file has to be in, links followed; ``None`` for no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(Struct, frozen=True):
     """A complete new file that waits for ``commit`` or ``discard``."""
 
     temporary: Path

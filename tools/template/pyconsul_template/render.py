@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -63,8 +62,7 @@ class TemplateError(Exception):
         super().__init__(f"{where}: {text}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateSource:
+class TemplateSource(Struct, frozen=True, kw_only=True):
     """Where a template's text is and how to read it."""
 
     path: Path | None = None
@@ -85,8 +83,7 @@ class TemplateSource:
     """The directory ``file`` may not leave; ``None`` for no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Struct, frozen=True):
     """A render: the text (meaningless unless complete) and what it used."""
 
     content: bytes

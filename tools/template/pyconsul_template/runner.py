@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
+from msgspec import Struct
 
 from pyconsul_client.queries import Query
 from pyconsul_template import dry
@@ -55,8 +55,7 @@ class ViewsLike(Reader, Protocol):
         ...
 
 
-@dataclass(slots=True)
-class TemplateState:
+class TemplateState(Struct):
     """What the status says of one template; times are the wall clock's."""
 
     renders: int = 0

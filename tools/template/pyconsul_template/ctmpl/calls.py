@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.values import Strings, type_name
@@ -31,8 +32,7 @@ _EXPECTED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(Struct, frozen=True):
     """A function with what it takes."""
 
     name: str

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import CodeType, TracebackType
 from typing import Any
+
+from msgspec import Struct
 
 from pyconsul_template.ctmpl.calls import Function
 from pyconsul_template.ctmpl.lexer import line_starts
@@ -51,8 +52,7 @@ INLINE = frozenset(("and", "or", "not", "eq", *_COMPARISONS))
 Body = Callable[[Any, Callable[[str], None], Callable[[Any], None]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where in a template an operation is."""
 
     line: int
@@ -60,8 +60,7 @@ class Place:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """A compiled template; ``code`` defines the ``bodies``' functions by name."""
 
     code: CodeType

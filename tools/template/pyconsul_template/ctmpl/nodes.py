@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
 
-@dataclass(slots=True)
-class Node:
+
+class Node(Struct):
     """Anything in the tree."""
 
     at: int
 
 
-@dataclass(slots=True)
 class Literal(Node):
     """A constant; ``text`` is how it is written, ``value`` what it is."""
 
@@ -21,17 +20,14 @@ class Literal(Node):
     value: Any
 
 
-@dataclass(slots=True)
 class Nil(Node):
     """``nil``."""
 
 
-@dataclass(slots=True)
 class Dot(Node):
     """``.``."""
 
 
-@dataclass(slots=True)
 class Variable(Node):
     """``$x``; ``slot`` is its number among all of the template, 0 for ``$``."""
 
@@ -39,14 +35,12 @@ class Variable(Node):
     slot: int
 
 
-@dataclass(slots=True)
 class Function(Node):
     """A function's name."""
 
     name: str
 
 
-@dataclass(slots=True)
 class Chain(Node):
     """Fields of a value: ``.a.b``, ``$x.a``, ``(pipe).a``."""
 
@@ -54,7 +48,6 @@ class Chain(Node):
     fields: list[str]
 
 
-@dataclass(slots=True)
 class Command(Node):
     """An operand, or something to call with its arguments."""
 
@@ -62,7 +55,6 @@ class Command(Node):
     text: str = ""
 
 
-@dataclass(slots=True)
 class Pipe(Node):
     """Commands, each fed with the result of the one before; may set variables."""
 
@@ -70,21 +62,18 @@ class Pipe(Node):
     declared: list[Variable] = field(default_factory=list[Variable])
 
 
-@dataclass(slots=True)
 class Text(Node):
     """Literal output."""
 
     text: str
 
 
-@dataclass(slots=True)
 class Action(Node):
     """A pipeline whose value is printed, unless it sets variables."""
 
     pipe: Pipe
 
 
-@dataclass(slots=True)
 class Branch(Node):
     """``if``, ``with`` or ``range``."""
 
@@ -96,14 +85,12 @@ class Branch(Node):
     """Whether it is an ``else if``."""
 
 
-@dataclass(slots=True)
 class Jump(Node):
     """``break`` or ``continue``."""
 
     kind: str
 
 
-@dataclass(slots=True)
 class Call(Node):
     """``{{template "name" pipe}}``."""
 
@@ -111,8 +98,7 @@ class Call(Node):
     pipe: Pipe | None
 
 
-@dataclass(slots=True)
-class Tree:
+class Tree(Struct):
     """A template file: its own body and those of its definitions."""
 
     text: str

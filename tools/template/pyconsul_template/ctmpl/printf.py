@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
+from msgspec import Struct
 
 from pyconsul_template.ctmpl.values import (
     bounded,
@@ -27,8 +27,7 @@ WIDTH_MAX = 1_000_000
 _FLAGS = "+-# 0"
 
 
-@dataclass(slots=True)
-class _Spec:
+class _Spec(Struct):
     flags: set[str]
     width: int | None = None
     precision: int | None = None

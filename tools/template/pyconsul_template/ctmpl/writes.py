@@ -11,15 +11,15 @@ import os
 import pwd
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.values import go_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """A file to write; ``user`` and ``group`` are ids, -1 to leave them."""
 
     path: Path
