@@ -13,16 +13,12 @@ import logging
 import os
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pyconsul.agent.watch_plans import HttpHandler, WatchPlan
-
-if TYPE_CHECKING:
-    import httpx
+from pyconsul_watch.post import Post, PostError, Tail
 
 log = logging.getLogger("agent")
-OUTPUT_MAX = 4096
-"""Bytes of a handler's output, or of the answer to it, that are kept."""
 CHUNK = 16384
 END_S = 1.0
 """Seconds a killed program may take to be gone; afterwards nobody waits."""
@@ -69,7 +65,7 @@ class ProgramHandler:
         except (OSError, ValueError) as error:
             self._failed(getattr(error, "strerror", None) or str(error))
             return
-        kept = _Tail()
+        kept = Tail()
         reading = asyncio.ensure_future(_read(process, kept))
         feeding = asyncio.ensure_future(_feed(process, text.encode() + b"\n"))
         try:
@@ -99,23 +95,7 @@ class ProgramHandler:
         """Nothing is kept."""
 
 
-class _Tail:
-    def __init__(self) -> None:
-        self.data = b""
-        self.total = 0
-
-    def add(self, data: bytes) -> None:
-        self.total += len(data)
-        self.data = (self.data + data)[-OUTPUT_MAX:]
-
-    def text(self) -> str:
-        shown = self.data.decode(errors="replace")
-        if self.total > len(self.data):
-            return f"Captured {len(self.data)} of {self.total} bytes\n...\n{shown}"
-        return shown
-
-
-async def _read(process: asyncio.subprocess.Process, kept: _Tail) -> None:
+async def _read(process: asyncio.subprocess.Process, kept: Tail) -> None:
     assert process.stdout is not None
     while data := await process.stdout.read(CHUNK):
         kept.add(data)
@@ -136,64 +116,35 @@ class RequestHandler:
     """Sends the JSON as the body of a request; it is never sent again."""
 
     def __init__(self, options: HttpHandler) -> None:
-        self._options = options
-        self._client: httpx.AsyncClient | None = None
+        self._path = options.path
+        self._post = Post(options)
 
     async def call(self, index: int, text: str) -> None:
         """Send one request and look at the status of the answer."""
-        import httpx  # its import is too dear for agents without such handlers
-
-        options = self._options
-        headers = [*options.header]
-        names = {name.lower() for name, _ in headers}
-        if "content-type" not in names:
-            headers.append(("Content-Type", "application/json"))
-        headers.append(("X-Consul-Index", str(index)))
         try:
-            if self._client is None:
-                self._client = httpx.AsyncClient(verify=not options.tls_skip_verify)
-            async with (
-                asyncio.timeout(options.timeout),
-                self._client.stream(
-                    options.method,
-                    options.path,
-                    content=text.encode() + b"\n",
-                    headers=headers,
-                    timeout=options.timeout,
-                    follow_redirects=True,
-                ) as answer,
-            ):
-                kept = _Tail()
-                async for piece in answer.aiter_raw():
-                    kept.add(piece)
-                    if kept.total > OUTPUT_MAX:
-                        break
-                status = answer.status_code
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
-            reason = str(error) or type(error).__name__
+            sent = await self._post.send(index, text)
+        except PostError as error:
             log.error(
                 "Failed to run HTTP watch handler: http_watch_handler=%s error=%s",
-                options.path,
-                reason,
+                self._path,
+                error,
             )
             return
-        if 200 <= status <= 299:
+        if sent.ok:
             log.debug(
                 "http watch handler output: http_watch_handler=%s output=%s",
-                options.path,
-                kept.text(),
+                self._path,
+                sent.output,
             )
         else:
             log.error(
                 "HTTP watch handler failed with output: http_watch_handler=%s "
                 "status=%d output=%s",
-                options.path,
-                status,
-                kept.text(),
+                self._path,
+                sent.status,
+                sent.output,
             )
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        await self._post.aclose()
