@@ -3,7 +3,8 @@
 On loopback every agent has an address of 127.0.0.0/8 of its own, so that all
 use the same ports. With namespaces every agent has a network stack, all joined
 by a bridge in a namespace of its own; single directions of single links can be
-cut there. Either way HTTP is a Unix socket: cutting links never cuts the test.
+cut there, or made to lose a share of their packets. Either way HTTP is a Unix
+socket: cutting links never cuts the test.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
+
+from lossy_link import LossyLink
 
 START_S = 40.0
 _blocks = itertools.count(1)
@@ -120,6 +123,21 @@ class Namespaces:
                 "-n", f"{self._mark}{source.number}",
                 "route", "del", "blackhole", f"{target.address}/32",
             )  # fmt: skip
+
+    def lossy(
+        self, ways: Iterable[tuple[Node, Node]], share: float, seed: int
+    ) -> LossyLink:
+        """Lose ``share`` of what each first node sends to its second, until closed."""
+        named = [
+            (f"{self._mark}{source.number}", f"{self._mark}{target.number}", target)
+            for source, target in ways
+        ]
+        return LossyLink(
+            self._hub,
+            [(source, target, node.address) for source, target, node in named],
+            share,
+            seed,
+        )
 
     def isolate(self, node: Node, others: Iterable[Node]) -> None:
         """Cut a node off from all others, both ways."""
