@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING
 
 from pyconsul.gossip.messages import DecodeError, GossipError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_SIZES = (16, 24, 32)
 NONCE_BYTES = 12
@@ -65,6 +66,9 @@ class Keyring:
         if len(key) not in KEY_SIZES:
             raise KeyringError("key size must be 16, 24 or 32 bytes")
         if key not in self._ciphers:
+            # An agent without a key starts sooner for not importing it.
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
             self._ciphers[key] = AESGCM(key)
 
     def use(self, key: bytes) -> None:
@@ -88,6 +92,8 @@ class Keyring:
 
     def decrypt(self, data: bytes, associated: bytes = b"") -> bytes:
         """Decrypt with whichever key fits. Raises ``DecodeError``."""
+        from cryptography.exceptions import InvalidTag
+
         if not data:
             raise DecodeError("Cannot decrypt empty payload")
         version = data[0]
