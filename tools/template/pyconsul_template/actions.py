@@ -9,6 +9,7 @@ that.
 from __future__ import annotations
 
 import logging
+import random
 from pathlib import Path
 
 import anyio
@@ -111,6 +112,8 @@ class Commands:
         again: bool = True,
     ) -> CommandError | None:
         try:
+            if command.splay_s:
+                await anyio.sleep(random.uniform(0, command.splay_s))
             await run_command(command, environment)
         except CommandError as error:
             self.errors[command] = str(error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fnmatch
 import logging
 import os
 import random
@@ -25,6 +24,7 @@ from pyconsul_client.tool.supervision import (
     ChildRules,
     Supervision,
 )
+from pyconsul_template.commands import Filter
 from pyconsul_template.config import ChildPlan
 
 log = logging.getLogger("pyconsul_template")
@@ -178,22 +178,8 @@ def child_environment(
     plan: ChildPlan, ours: Mapping[str, str], consul: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the child's variables: deny beats allow, custom beats both."""
-    found: dict[str, str] = {}
-    if not plan.pristine:
-        found = {
-            name: value
-            for name, value in {**ours, **consul}.items()
-            if (not plan.allowed or _matches(name, plan.allowed))
-            and not _matches(name, plan.denied)
-        }
-    for item in plan.custom:
-        name, _, value = item.partition("=")
-        found[name] = value
-    return found
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    chosen = Filter(plan.pristine, plan.custom, plan.allowed, plan.denied)
+    return chosen({**ours, **consul})
 
 
 def _in_foreground() -> bool:

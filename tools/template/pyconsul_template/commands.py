@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import os
 import shlex
 import signal
@@ -30,11 +31,46 @@ _SHELL_WORDS = frozenset((
 """First words that only a shell understands."""
 
 
+class Filter(Struct, frozen=True):
+    """What of our environment a program gets: deny beats allow, custom both."""
+
+    pristine: bool = False
+    custom: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+
+    def __call__(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the program's variables."""
+        found: dict[str, str] = {}
+        if not self.pristine:
+            found = {
+                name: value
+                for name, value in given.items()
+                if (not self.allowed or _matches(name, self.allowed))
+                and not _matches(name, self.denied)
+            }
+        for item in self.custom:
+            name, _, value = item.partition("=")
+            found[name] = value
+        return found
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 class Command(Struct, frozen=True):
-    """A command to run; equal commands run once a pass."""
+    """A command to run; equal commands run once a pass. Times in seconds."""
 
     argv: tuple[str, ...]
     timeout_s: float = DEFAULT_TIMEOUT_S
+    kill_signal: int = 0
+    """Sent when the time is over, before SIGKILL; 0: SIGKILL at once."""
+    kill_timeout_s: float = DEFAULT_TIMEOUT_S
+    """From the kill signal to SIGKILL."""
+    splay_s: float = 0.0
+    """The longest random wait before the command."""
+    environment: Filter = Filter()
 
     def __str__(self) -> str:
         if self.argv[:2] == ("/bin/sh", "-c"):
@@ -74,7 +110,7 @@ async def run_command(command: Command, environment: Mapping[str, str]) -> None:
         process = await asyncio.create_subprocess_exec(
             *command.argv,
             stdin=asyncio.subprocess.DEVNULL,
-            env={**os.environ, **environment},
+            env=command.environment({**os.environ, **environment}),
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
@@ -83,7 +119,7 @@ async def run_command(command: Command, environment: Mapping[str, str]) -> None:
         async with asyncio.timeout(command.timeout_s):
             status = await process.wait()
     except TimeoutError:
-        await _kill(process)
+        await _end(process, command)
         text = f"{command}: no end after {command.timeout_s:g}s, killed"
         raise CommandError(text) from None
     except asyncio.CancelledError:
@@ -93,6 +129,15 @@ async def run_command(command: Command, environment: Mapping[str, str]) -> None:
         raise CommandError(f"{command}: ended by {signal.Signals(-status).name}")
     if status:
         raise CommandError(f"{command}: exit status {status}")
+
+
+async def _end(process: asyncio.subprocess.Process, command: Command) -> None:
+    if command.kill_signal:
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            os.killpg(process.pid, command.kill_signal)
+            async with asyncio.timeout(command.kill_timeout_s):
+                await process.wait()
+    await _kill(process)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

@@ -18,7 +18,7 @@ from msgspec import Struct, field
 
 from pyconsul_client.errors import OptionsError
 from pyconsul_client.options import Options, resolve
-from pyconsul_template.commands import Command, parse_command
+from pyconsul_template.commands import Command, Filter, parse_command
 from pyconsul_template.engine import Wait
 from pyconsul_template.files import checked, load_files, merge, parse_text
 from pyconsul_template.output import Target
@@ -294,21 +294,46 @@ def _child(block: ExecBlock | None) -> ChildPlan | None:
     command = parse_command(block.command)
     if command is None:
         return None
-    for item in block.env.custom:
-        if not item.partition("=")[0] or "=" not in item:
-            raise ConfigError(f"exec.env.custom: {item.partition('=')[0]!r} has no =")
+    variables = _filter(block)
     return ChildPlan(
         command=command,
-        kill_signal=signal_number("exec.kill_signal", block.kill_signal)
-        or signal.SIGINT,
+        kill_signal=signal_number("exec.kill_signal", block.kill_signal or "SIGINT"),
         kill_timeout_s=seconds("exec.kill_timeout", block.kill_timeout),
         reload_signal=signal_number("exec.reload_signal", block.reload_signal),
         splay_s=seconds("exec.splay", block.splay),
         timeout_s=seconds("exec.timeout", block.timeout or 0),
-        pristine=block.env.pristine,
-        custom=tuple(block.env.custom),
-        allowed=(*block.env.allowlist, *block.env.whitelist),
-        denied=(*block.env.denylist, *block.env.blacklist),
+        pristine=variables.pristine,
+        custom=variables.custom,
+        allowed=variables.allowed,
+        denied=variables.denied,
+    )
+
+
+def _filter(block: ExecBlock) -> Filter:
+    env = block.env
+    for item in env.custom:
+        if not item.partition("=")[0] or "=" not in item:
+            raise ConfigError(f"exec.env.custom: {item.partition('=')[0]!r} has no =")
+    return Filter(
+        env.pristine,
+        tuple(env.custom),
+        (*env.allowlist, *env.whitelist),
+        (*env.denylist, *env.blacklist),
+    )
+
+
+def _command(block: ExecBlock, timeout_s: float, *, once: bool) -> Command | None:
+    """Return a template's command."""
+    command = parse_command(block.command, timeout_s)
+    if command is None or not block.enabled:
+        return None
+    return Command(
+        command.argv,
+        timeout_s,
+        signal_number("exec.kill_signal", block.kill_signal or ""),
+        seconds("exec.kill_timeout", block.kill_timeout),
+        0.0 if once else seconds("exec.splay", block.splay),
+        _filter(block),
     )
 
 
@@ -352,7 +377,7 @@ def _plan(
         source=source,
         target=_target(where, block, root) if block.destination else None,
         wait=None if file.once else parse_wait(block.wait, parse_wait(file.wait)),
-        command=parse_command(run.command, timeout_s) if run.enabled else None,
+        command=_command(run, timeout_s, once=file.once),
         check=_check(block.check, timeout_s),
         error_fatal=error_fatal,
         command_error_fatal=on_error == "exit",

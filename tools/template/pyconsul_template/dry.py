@@ -15,7 +15,7 @@ NOT_A_FILE = "(no destination)"
 
 def whole(path: Path | None, content: bytes) -> str:
     """Return the reference's form: ``> PATH``, then the text."""
-    text = content.decode("utf-8", "surrogateescape")
+    text = content.decode("utf-8", "surrogateescape").removesuffix("\n")
     return f"> {path or NOT_A_FILE}\n{text}"
 
 

@@ -58,9 +58,11 @@ class ExecBlock(Block, kw_only=True):
     command: str | list[str] = ""
     enabled: bool = True
     timeout: Duration | None = None
-    kill_signal: str = "SIGINT"
+    kill_signal: str | None = None
+    """SIGINT for the child; a template's command gets SIGKILL if not given."""
     kill_timeout: Duration = "30s"
     reload_signal: str = ""
+    """Of the child alone."""
     splay: Duration = 0
     env: EnvBlock = msgspec.field(default_factory=EnvBlock)
 

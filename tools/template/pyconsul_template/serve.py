@@ -17,13 +17,13 @@ from pyconsul_client.client import Client
 from pyconsul_client.errors import ClientError
 from pyconsul_client.queries import Query
 from pyconsul_client.tool.signals import forwarded
+from pyconsul_client.transport import HttpTransport
 from pyconsul_client.view import Rules, Views
 from pyconsul_template.actions import RunError, consul_environment
 from pyconsul_template.child import Child
 from pyconsul_template.config import ConfigError, Settings
 from pyconsul_template.dedup import SharedViews
 from pyconsul_template.endpoint import serving
-from pyconsul_template.patience import PatientTransport
 from pyconsul_template.render import TemplateError
 from pyconsul_template.runner import Runner, ViewsLike, print_to_stdout
 from pyconsul_template.status import Status, explanation, status_of
@@ -176,10 +176,7 @@ class Service:
         # for what is missing.
         is_short = settings.once or settings.explain
         lanes = 0 if is_short else settings.connections or None
-        transport = PatientTransport(settings.consul, lanes)
-        if settings.dedup is not None:
-            # Followers wait for the leader's data: that is a long poll itself.
-            transport.begin()
+        transport = HttpTransport(settings.consul, lanes)
         rules = Rules(
             poll_interval=ONCE_POLL_S if is_short else POLL_S,
             wait=settings.query_wait_s,
@@ -188,18 +185,19 @@ class Service:
             backoff_base=settings.backoff_s,
             backoff_cap=settings.backoff_max_s,
         )
-        runner = Runner(settings, print_to_stdout, transport.begin, self._passed)
+        client = Client(options=settings.consul, transport=transport)
+        views = Views(
+            client,
+            self._changed,
+            on_error=lambda query, error, _: runner.failed(query, error),
+            rules=rules,
+            # Followers wait for the leader's data: that is a long poll itself.
+            patient=settings.dedup is None,
+        )
+        runner = Runner(settings, print_to_stdout, views.begin, self._passed)
         runner.shows_diff = sys.stdout.isatty()
         self._runner = runner
-        async with (
-            Client(options=settings.consul, transport=transport) as client,
-            Views(
-                client,
-                self._changed,
-                on_error=lambda query, error, _: runner.failed(query, error),
-                rules=rules,
-            ) as views,
-        ):
+        async with client, views:
             # Caught here: the views' task group would wrap it in a group.
             try:
                 return await self._supervised(runner, client, views)
