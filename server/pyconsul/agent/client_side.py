@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyconsul.config.model import AgentConfig
 from pyconsul.endpoints.pool import server_of
+from pyconsul.endpoints.routed_calls import CallTimes
 from pyconsul.net.client_caller import ClientCaller
 from pyconsul.net.rpc_pool import RpcPool
 from pyconsul.net.snapshot_ports import ClientSnapshots
@@ -18,6 +19,15 @@ from pyconsul.types.durations import SECOND
 
 if TYPE_CHECKING:
     from pyconsul.agent.pools import Pools
+
+
+def call_times(config: AgentConfig) -> CallTimes:
+    """Return how long this agent waits for answers of servers."""
+    return CallTimes(
+        config.default_query_time / SECOND,
+        config.max_query_time / SECOND,
+        config.limits.rpc_client_timeout / SECOND,
+    )
 
 
 class ClientSide:
@@ -33,6 +43,7 @@ class ClientSide:
             rate=rate if rate >= 0 else math.inf,
             burst=config.limits.rpc_max_burst,
             nodes=pools.alive,
+            times=call_times(config),
         )
         self.snapshots = ClientSnapshots(self.caller.servers, SnapshotClient())
 

@@ -159,6 +159,7 @@ class Reloader:
         if self.client is not None:
             rate = limits.rpc_rate if limits.rpc_rate >= 0 else math.inf
             self.client.caller.reconfigure(rate=rate, burst=limits.rpc_max_burst)
+            self.client.caller.times.answer_s = limits.rpc_client_timeout / SECOND
         if self.server is not None:
             self.server.reconfigure(
                 max_conns_per_client=limits.rpc_max_conns_per_client,
@@ -166,4 +167,5 @@ class Reloader:
                 snapshot_interval_s=config.raft_snapshot_interval / SECOND,
                 trailing_logs=config.raft_trailing_logs,
                 requests=request_limits(limits),
+                answer_s=limits.rpc_client_timeout / SECOND,
             )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyconsul import CONSUL_VERSION
+from pyconsul.agent.client_side import call_times
 from pyconsul.config.model import AgentConfig, Limits
 from pyconsul.endpoints.bootstrap import Bootstrap
 from pyconsul.endpoints.pool import join_address
@@ -93,6 +94,7 @@ class ServerSide:
             snapshot_interval=config.raft_snapshot_interval / SECOND,
             trailing_logs=config.raft_trailing_logs,
         )
+        times = self._times = call_times(config)
         self.rpc_pool = RpcPool(RpcPoolLimits(idle_streams=64))
         self.server = Server(
             self.driver,
@@ -113,7 +115,8 @@ class ServerSide:
                 autopilot=config.autopilot,
                 request_limits=request_limits(config.limits),
             ),
-            forwarder=LeaderForwarder(self.rpc_pool, hold_s),
+            forwarder=LeaderForwarder(self.rpc_pool, hold_s, times),
+            times=times,
         )
         self.server.cluster.attach(pools.lan, pools.wan, self.rpc_pool)
         self.driver.on_restored.append(self.server.on_restored)
@@ -165,8 +168,10 @@ class ServerSide:
         snapshot_interval_s: float,
         trailing_logs: int,
         requests: RequestLimits,
+        answer_s: float,
     ) -> None:
         """Take new limits (reload)."""
+        self._times.answer_s = answer_s
         if requests != self._requests:
             self._requests = requests
             self.server.limiter.configure(requests)

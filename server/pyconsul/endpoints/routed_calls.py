@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future, TimerHandle
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
@@ -47,8 +48,6 @@ _UNACCEPTED = (
 )
 """Errors that say that nothing was done."""
 
-_DEFAULT_WAIT_S = 300.0
-_MAX_WAIT_S = 600.0
 _SECOND = 1_000_000_000
 
 
@@ -70,18 +69,30 @@ class Target(Protocol):
         ...
 
 
-def wait_s(max_query_time: int) -> float:
-    """Return the seconds a blocking read waits, without jitter (from ns)."""
-    wait = max_query_time / _SECOND
-    return min(wait, _MAX_WAIT_S) if wait > 0 else _DEFAULT_WAIT_S
+@dataclass(slots=True)
+class CallTimes:
+    """How long an agent waits for others, in seconds.
 
+    ``default_wait_s`` and ``max_wait_s`` are ``default_query_time`` and
+    ``max_query_time``; ``answer_s`` is ``limits.rpc_client_timeout``, which a
+    reload may change.
+    """
 
-def rpc_timeout_s(args: Any, hold_s: float) -> float:
-    """Return after how many seconds an answer is given up."""
-    if not getattr(args, "min_query_index", 0):
-        return RPC_TIMEOUT_S
-    wait = wait_s(args.max_query_time)
-    return wait + wait / HOLD_FRACTION + hold_s
+    default_wait_s: float = 300.0
+    max_wait_s: float = 600.0
+    answer_s: float = RPC_TIMEOUT_S
+
+    def wait_s(self, max_query_time: int) -> float:
+        """Return the seconds a blocking read waits, without jitter (from ns)."""
+        wait = max_query_time / _SECOND
+        return min(wait, self.max_wait_s) if wait > 0 else self.default_wait_s
+
+    def timeout_s(self, args: Any, hold_s: float) -> float:
+        """Return after how many seconds an answer is given up."""
+        if not getattr(args, "min_query_index", 0):
+            return self.answer_s
+        wait = self.wait_s(args.max_query_time)
+        return wait + wait / HOLD_FRACTION + hold_s
 
 
 class RoutedCall:
@@ -123,7 +134,7 @@ class RoutedCall:
         self._hold_until = now + owner.hold_s
         if getattr(args, "min_query_index", 0):
             # It may wait for long: its hold time starts when it is disturbed.
-            wait = wait_s(args.max_query_time)
+            wait = owner.times.wait_s(args.max_query_time)
             self._ends = now + wait + wait / HOLD_FRACTION
             self._hold_until = 0.0
         self.future.add_done_callback(self._on_settled)
@@ -287,8 +298,10 @@ class RoutedCalls:
         target: Target,
         random: Random,
         hold_s: float = RPC_HOLD_TIMEOUT_S,
+        times: CallTimes | None = None,
     ) -> None:
         self.target = target
+        self.times = times or CallTimes()
         self.random = random
         self.hold_s = hold_s
         self.parked: dict[RoutedCall, None] = {}

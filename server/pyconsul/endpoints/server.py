@@ -49,6 +49,7 @@ from pyconsul.endpoints.request_limits import (
 )
 from pyconsul.endpoints.routed_calls import (
     RPC_HOLD_TIMEOUT_S,
+    CallTimes,
     RoutedCall,
     RoutedCalls,
 )
@@ -225,6 +226,7 @@ class Server:
         random: Random | None = None,
         resolver: Resolver | None = None,
         forwarder: Forwarder | None = None,
+        times: CallTimes | None = None,
     ) -> None:
         random = random or Random()
         self.log = log
@@ -242,11 +244,13 @@ class Server:
         """Answers requests for other datacenters; may be set at any time."""
         host = f"[{options.address}]" if ":" in options.address else options.address
         self.address = f"{host}:{options.server_port}"
-        self.routed = RoutedCalls(
-            _LeaderTarget(self), random, options.rpc_hold_timeout_s
+        hold_s = options.rpc_hold_timeout_s
+        times = times or CallTimes(
+            options.default_query_time_s, options.max_query_time_s
         )
+        self.routed = RoutedCalls(_LeaderTarget(self), random, hold_s, times)
         self.limiter = RequestLimiter(options.request_limits)
-        self.shared = SharedReads(self._start_read, random, options.rpc_hold_timeout_s)
+        self.shared = SharedReads(self._start_read, random, hold_s, times)
         self.lock_delays = LockDelays(self.now)
         self.session_timers = SessionTimers(self)
         self.tombstones = TombstoneReaper(self)

@@ -24,7 +24,7 @@ import msgspec
 from pyconsul.endpoints.blocking import JITTER_FRACTION
 from pyconsul.endpoints.deadlines import Deadlines
 from pyconsul.endpoints.futures import follow
-from pyconsul.endpoints.routed_calls import RPC_HOLD_TIMEOUT_S, wait_s
+from pyconsul.endpoints.routed_calls import RPC_HOLD_TIMEOUT_S, CallTimes
 from pyconsul.types.errors import NoLeaderError
 from pyconsul.types.messages import QueryOptions, Reply
 
@@ -118,7 +118,9 @@ class _Group:
 
     def start(self, args: QueryOptions) -> Future[Reply]:
         """Ask with the wait of ``args``; the first reader takes this future."""
-        self._ends = self._owner.loop.time() + wait_s(args.max_query_time)
+        self._ends = self._owner.loop.time() + self._owner.times.wait_s(
+            args.max_query_time
+        )
         upstream = self._upstream = self._owner.start(self._method, args)
         upstream.add_done_callback(self._on_answer)
         return upstream
@@ -127,7 +129,7 @@ class _Group:
         """Return a future of the shared answer, in time for ``args``."""
         owner = self._owner
         loop = owner.loop
-        wait = wait_s(args.max_query_time)
+        wait = owner.times.wait_s(args.max_query_time)
         wait += owner.random.random() * wait / JITTER_FRACTION
         future: Future[Reply] = loop.create_future()
         one = _Joined(self, future, loop.time() + wait)
@@ -184,8 +186,13 @@ class SharedReads:
     """Reads under way by what they ask."""
 
     def __init__(
-        self, start: Start, random: Random, hold_s: float = RPC_HOLD_TIMEOUT_S
+        self,
+        start: Start,
+        random: Random,
+        hold_s: float = RPC_HOLD_TIMEOUT_S,
+        times: CallTimes | None = None,
     ) -> None:
+        self.times = times or CallTimes()
         self.start = start
         self.hold_s = hold_s
         self.random = random

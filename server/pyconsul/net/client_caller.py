@@ -17,9 +17,9 @@ from typing import Any
 
 from pyconsul.endpoints.routed_calls import (
     RPC_HOLD_TIMEOUT_S,
+    CallTimes,
     RoutedCall,
     RoutedCalls,
-    rpc_timeout_s,
 )
 from pyconsul.endpoints.shared_reads import SharedReads
 from pyconsul.net.forwarder import CallPool
@@ -54,11 +54,14 @@ class ClientCaller:
         rate: float = math.inf,
         burst: int = 1000,
         nodes: Callable[[], int] = lambda: 1,
+        times: CallTimes | None = None,
     ) -> None:
         random = random or Random()
         self._pool = pool
         self._reads = reads
         self._hold_s = hold_s
+        self.times = times or CallTimes()
+        """How long answers are waited for."""
         self._nodes = nodes
         self._bucket: TokenBucket | None = None
         self._timer: TimerHandle | None = None
@@ -67,8 +70,8 @@ class ClientCaller:
         self.servers = ServerList(random)
         self.on_server: list[Callable[[], None]] = []
         """Called when a server is added: what waited for one may try again."""
-        self.routed = RoutedCalls(_ServerTarget(self), random, hold_s)
-        self.shared = SharedReads(self._start_read, random, hold_s)
+        self.routed = RoutedCalls(_ServerTarget(self), random, hold_s, self.times)
+        self.shared = SharedReads(self._start_read, random, hold_s, self.times)
         self.reconfigure(rate=rate, burst=burst)
 
     def call(self, method: str, args: Any) -> Reply | Future[Reply]:
@@ -167,7 +170,7 @@ class ClientCaller:
 
     def send(self, address: str, method: str, args: Any) -> Future[Reply]:
         """Ask one server once."""
-        timeout_s = rpc_timeout_s(args, self._hold_s)
+        timeout_s = self.times.timeout_s(args, self._hold_s)
         return self._pool.call(address, method, args, timeout_s=timeout_s)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import Future
 from typing import Any, Protocol
 
-from pyconsul.endpoints.routed_calls import RPC_HOLD_TIMEOUT_S, rpc_timeout_s
+from pyconsul.endpoints.routed_calls import RPC_HOLD_TIMEOUT_S, CallTimes
 from pyconsul.types.messages import Reply
 
 
@@ -25,11 +25,17 @@ class CallPool(Protocol):
 class LeaderForwarder:
     """Implements ``endpoints.server.Forwarder``."""
 
-    def __init__(self, pool: CallPool, hold_s: float = RPC_HOLD_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        pool: CallPool,
+        hold_s: float = RPC_HOLD_TIMEOUT_S,
+        times: CallTimes | None = None,
+    ) -> None:
+        self._times = times or CallTimes()
         self._pool = pool
         self._hold_s = hold_s
 
     def forward(self, method: str, args: Any, address: str) -> Future[Reply]:
         """Ask ``address`` once, for as long as the call may take there."""
-        timeout_s = rpc_timeout_s(args, self._hold_s)
+        timeout_s = self._times.timeout_s(args, self._hold_s)
         return self._pool.call(address, method, args, timeout_s=timeout_s)

@@ -263,3 +263,24 @@ async def test_rebalancing_finds_a_healthy_server(agent: Agent) -> None:
     await asyncio.sleep(16)
     assert agent.caller.servers.first
     agent.call("KVS.Get", GET)
+
+
+@client
+async def test_waits_are_as_long_as_the_configuration_says(agent: Agent) -> None:
+    agent.caller.times.max_wait_s = 1500.0
+    agent.caller.times.answer_s = 5.0
+    long = KeyRequest(key="k", min_query_index=9, max_query_time=1200 * 10**9)
+    waiting = [agent.call("KVS.Get", long), agent.call("KVS.Get", GET)]
+    (_, _, _, blocking), (_, _, _, plain) = agent.pool.calls
+    assert 1200 * 17 / 16 < blocking < 1300
+    assert plain == 5.0
+    agent.pool.futures[1].set_result(Reply("v"))
+    await asyncio.sleep(700)
+    agent.caller.remove_server(
+        next(n for n, a in (("a", A), ("b", B), ("c", C)) if a == agent.order[0])
+    )
+    await settle()
+    left = agent.pool.calls[-1][2]
+    assert 500 <= left.max_query_time / 10**9 <= 600
+    assert left.min_query_index == 9
+    waiting[0].cancel()
