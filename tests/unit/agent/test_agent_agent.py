@@ -10,12 +10,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from local_fakes import local_state
 from msgspec.structs import replace
 
 from pyconsul.agent.agent import Agent
 from pyconsul.agent.antientropy import AntiEntropy
 from pyconsul.agent.events import EventLog, is_for, validate_event
-from pyconsul.agent.local import LocalOptions, LocalState
 from pyconsul.config.definitions import (
     CheckDefinition,
     ConnectDefinition,
@@ -309,17 +309,7 @@ def test_reload_takes_new_files_and_keeps_states() -> None:
 def test_anti_entropy_survives_refusals() -> None:
     async def run() -> None:
         catalog = Catalog()
-        state = LocalState(
-            LocalOptions(
-                node="n1",
-                node_id="id1",
-                address="a",
-                datacenter="dc1",
-                tagged_addresses={},
-                meta={},
-            ),
-            Random(1),
-        )
+        state = local_state()
         sync = AntiEntropy(state, catalog, Random(1), lambda: 0.0)
         state.add_service(NodeService(id="web", service="web"))
         catalog.refusal = PermissionDeniedError()

@@ -8,12 +8,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from local_fakes import local_state
 
 from pyconsul.agent.checks.alias import LocalAlias, RemoteAlias, retry_after
 from pyconsul.agent.checks.factory import RunnerFactory, check_tls
 from pyconsul.agent.checks.runner import Gate, TimedRunner
 from pyconsul.agent.checks.ttl import TtlRunner
-from pyconsul.agent.local import LocalOptions, LocalState
 from pyconsul.config.definitions import CheckDefinition
 from pyconsul.config.model import AgentConfig
 from pyconsul.types.durations import SECOND
@@ -47,15 +47,7 @@ class Servers:
 
 
 def factory(caller: Any = None, output_max: int = 100) -> RunnerFactory:
-    options = LocalOptions(
-        node="n1",
-        node_id="",
-        address="127.0.0.1",
-        datacenter="dc1",
-        tagged_addresses={},
-        meta={},
-    )
-    local = LocalState(options, Random(1))
+    local = local_state(node_id="", address="127.0.0.1")
     return RunnerFactory(local, caller, Random(1), Gate(), output_max)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from random import Random
-
+from local_fakes import local_state
 from msgspec.structs import replace
 
-from pyconsul.agent.local import LocalOptions, LocalState, Step
+from pyconsul.agent.local import LocalState, Step
 from pyconsul.types.messages import DeregisterRequest, RegisterRequest
 from pyconsul.types.records import HealthCheck, Node, NodeService
 
@@ -19,16 +18,7 @@ WEB_CHECK = HealthCheck(
 
 
 def local(interval: int = 0) -> LocalState:
-    options = LocalOptions(
-        node="n1",
-        node_id="id1",
-        address="10.0.0.1",
-        datacenter="dc1",
-        tagged_addresses={},
-        meta={},
-        check_update_interval=interval,
-    )
-    return LocalState(options, Random(1))
+    return local_state(check_update_interval=interval)
 
 
 def drain(state: LocalState) -> list[Step]:
