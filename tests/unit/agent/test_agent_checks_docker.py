@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,11 @@ import pytest
 
 from pyconsul.agent.checks.docker import DockerProbe
 from pyconsul.agent.checks.runner import OverdueError
+from pyconsul.cli.certificates import (
+    make_authority,
+    make_certificate,
+    read_authority,
+)
 
 
 class Daemon:
@@ -147,3 +153,59 @@ def test_without_a_daemon_the_check_says_so(tmp_path: Path) -> None:
         asyncio.run(DockerProbe("c", ["a"], 5, 8, host).run())
     with pytest.raises(ValueError, match="unable to parse docker host"):
         asyncio.run(DockerProbe("c", ["a"], 5, 8, "npipe://x").run())
+
+
+def authority_files(folder: Path) -> ssl.SSLContext:
+    """Write what a Docker client has; return what the daemon shows."""
+    made = make_authority("docker", 1)
+    authority = read_authority(made.certificate, made.key)
+    (folder / "ca.pem").write_bytes(made.certificate)
+    own = make_certificate(authority, "client", "dc1", "docker", 1)
+    (folder / "cert.pem").write_bytes(own.certificate)
+    (folder / "key.pem").write_bytes(own.key)
+    shown = make_certificate(
+        authority, "server", "dc1", "docker", 1, addresses=["127.0.0.1"]
+    )
+    (folder / "server.pem").write_bytes(shown.certificate + shown.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    context.load_verify_locations(folder / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def test_a_daemon_by_tls_with_the_variables_of_dockers_tools(tmp_path: Path) -> None:
+    async def run() -> None:
+        daemon = Daemon()
+        server = await asyncio.start_server(
+            daemon.serve, "127.0.0.1", 0, ssl=authority_files(tmp_path)
+        )
+        port = server.sockets[0].getsockname()[1]
+        environment = {
+            "DOCKER_HOST": f"tcp://127.0.0.1:{port}",
+            "DOCKER_CERT_PATH": str(tmp_path),
+            "DOCKER_TLS_VERIFY": "1",
+        }
+        probe = DockerProbe("c", ["a"], 20, 64, environment=environment)
+        assert (await probe.run())[0] == "passing"
+        del environment["DOCKER_TLS_VERIFY"]
+        probe = DockerProbe("c", ["a"], 20, 64, environment=environment)
+        assert (await probe.run())[0] == "passing"
+        stranger = tmp_path / "other"
+        stranger.mkdir()
+        authority_files(stranger)
+        environment |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(stranger)}
+        probe = DockerProbe("c", ["a"], 20, 64, environment=environment)
+        with pytest.raises(ValueError, match="signed by unknown authority"):
+            await probe.run()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(run())
+
+
+def test_a_daemon_by_tls_needs_its_authority(tmp_path: Path) -> None:
+    environment = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)}
+    probe = DockerProbe("c", ["a"], 5, 8, "tcp://127.0.0.1:1", environment)
+    with pytest.raises(ValueError, match="Cannot connect to the Docker daemon"):
+        asyncio.run(probe.run())

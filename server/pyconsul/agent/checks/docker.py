@@ -1,7 +1,8 @@
 """Docker checks: a command run in a container, through the daemon's HTTP API.
 
 Where the daemon is comes from ``DOCKER_HOST`` (``unix://`` or ``tcp://``), as
-for Docker's own tools. The command runs on a terminal of its own, so output
+for Docker's own tools; with ``DOCKER_TLS_VERIFY`` or ``DOCKER_CERT_PATH`` a TCP
+daemon is spoken to by TLS. The command runs on a terminal of its own, so output
 and errors come as one stream.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -25,6 +28,36 @@ ANSWER_BYTES = 1 << 16
 """Bytes kept of an answer that is read as JSON."""
 
 
+@dataclass(frozen=True, slots=True)
+class DockerTls:
+    """Certificates for a daemon: ``folder`` has ca, cert and key ``.pem``."""
+
+    folder: str
+    verify: bool
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> DockerTls | None:
+        """Return what Docker's tools would use; ``None`` for plain TCP."""
+        folder = environment.get("DOCKER_CERT_PATH", "")
+        verify = bool(environment.get("DOCKER_TLS_VERIFY"))
+        if not folder and not verify:
+            return None
+        return cls(folder or os.path.expanduser("~/.docker"), verify)
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files (they may be renewed); ``OSError`` where one is amiss."""
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.verify:
+            made.load_verify_locations(os.path.join(self.folder, "ca.pem"))
+        else:
+            made.check_hostname = False
+            made.verify_mode = ssl.CERT_NONE
+        certificate = os.path.join(self.folder, "cert.pem")
+        if os.path.exists(certificate):
+            made.load_cert_chain(certificate, os.path.join(self.folder, "key.pem"))
+        return made
+
+
 class DockerProbe(Probe):
     """Creates, starts and inspects one exec a probe."""
 
@@ -35,13 +68,15 @@ class DockerProbe(Probe):
         timeout: float,
         output_max: int,
         host: str = "",
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self.timeout = timeout + 1.0
         self._limit = timeout
         self._container = container
         self._args = list(args)
         self._output_max = output_max
-        self._host = host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+        self._host = host or environment.get("DOCKER_HOST") or DEFAULT_HOST
+        self._tls = DockerTls.of(environment)
 
     async def run(self) -> tuple[str, str]:
         """Run the command in the container and judge its exit status."""
@@ -141,7 +176,8 @@ class DockerProbe(Probe):
                 return await loop.create_unix_connection(make, rest)
             if scheme == "tcp":
                 host, port = split_address(rest.strip("/"))
-                return await loop.create_connection(make, host, port)
+                tls = None if self._tls is None else self._tls.context()
+                return await loop.create_connection(make, host, port, ssl=tls)
         except OSError as error:
             text = dial_error(network, rest, error)
             raise ValueError(f"Cannot connect to the Docker daemon: {text}") from None
