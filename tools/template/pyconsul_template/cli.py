@@ -44,6 +44,10 @@ Usage: pyconsul-template [check|status] [options]
 
 def main() -> None:
     """Run the command with the process's arguments and exit."""
+    if os.getpid() == 1:
+        from pyconsul_template.first import give_way
+
+        give_way()
     sys.exit(run(sys.argv[1:]))
 
 

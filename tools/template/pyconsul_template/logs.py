@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import syslog
 from datetime import datetime
 
 from pyconsul_template.config import Settings
+from pyconsul_template.rotating import RotatingFile
 from pyconsul_template.schema import ConfigError, seconds
 
 _LEVEL_NAMES = {
@@ -46,26 +46,14 @@ def set_up(settings: Settings) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if (file := settings.log_file) is not None:
         try:
-            if file.log_rotate_bytes > 0:
-                handlers.append(
-                    logging.handlers.RotatingFileHandler(
-                        file.path,
-                        maxBytes=file.log_rotate_bytes,
-                        backupCount=max(file.log_rotate_max_files, 1),
-                    )
+            handlers.append(
+                RotatingFile(
+                    file.path,
+                    file.log_rotate_bytes,
+                    seconds("log_file.log_rotate_duration", file.log_rotate_duration),
+                    file.log_rotate_max_files,
                 )
-            else:
-                every = seconds(
-                    "log_file.log_rotate_duration", file.log_rotate_duration
-                )
-                handlers.append(
-                    logging.handlers.TimedRotatingFileHandler(
-                        file.path,
-                        when="S",
-                        interval=max(int(every), 1),
-                        backupCount=max(file.log_rotate_max_files, 0),
-                    )
-                )
+            )
         except OSError as error:
             raise ConfigError(f"log_file: {file.path}: {error.strerror}") from error
     for handler in handlers:

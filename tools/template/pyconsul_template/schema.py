@@ -184,7 +184,10 @@ class SyslogBlock(Block, kw_only=True):
 
 
 class LogFileBlock(Block, kw_only=True):
-    """``log_file``; a rotation of 0 bytes goes by time."""
+    """``log_file``: put aside when so large (0: any) or so old.
+
+    Of those put aside so many are kept: 0 all, -1 none.
+    """
 
     path: str = ""
     log_rotate_bytes: int = 0

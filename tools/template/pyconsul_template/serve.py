@@ -24,6 +24,7 @@ from pyconsul_template.child import Child
 from pyconsul_template.config import ConfigError, Settings
 from pyconsul_template.dedup import SharedViews
 from pyconsul_template.endpoint import serving
+from pyconsul_template.logs import set_up
 from pyconsul_template.render import TemplateError
 from pyconsul_template.runner import Runner, ViewsLike, print_to_stdout
 from pyconsul_template.status import Status, explanation, status_of
@@ -141,7 +142,14 @@ class Service:
     async def _take(self, settings: Settings) -> None:
         """Go on with new settings."""
         old, self._settings = self._settings, settings
-        logging.getLogger().setLevel(settings.log_level)
+        try:
+            set_up(settings)
+        except ConfigError as error:
+            log.error("%s", error)
+        self._handle_signals()
+        gone = {*old.stop_signals, old.reload_signal} - {0}
+        for number in gone - {*settings.stop_signals, settings.reload_signal}:
+            asyncio.get_running_loop().remove_signal_handler(number)
         log.warning("configuration read again")
         if settings.child != old.child:
             if self._child is not None and self._child.is_started:
