@@ -12,7 +12,7 @@ from typing import Any
 
 from pyconsul.config.model import AgentConfig
 from pyconsul.dns.options import DnsOptions
-from pyconsul.http.face import HttpOptions
+from pyconsul.http.face import DEFAULT_HEAD_BYTES, HttpOptions
 from pyconsul.types.durations import SECOND
 from pyconsul.types.errors import StartError
 
@@ -39,6 +39,8 @@ def http_options(config: AgentConfig) -> HttpOptions:
         ),
         unprintable_char_filter=not raw.get("disable_http_unprintable_char_filter"),
         disable_coordinates=config.disable_coordinates,
+        max_head_bytes=config.http.max_header_bytes or DEFAULT_HEAD_BYTES,
+        translate_wan_addrs=config.translate_wan_addrs,
         server=config.server,
     )
 
@@ -64,6 +66,8 @@ def dns_options(config: AgentConfig) -> DnsOptions:
         max_stale_s=dns.max_stale / SECOND,
         recursors=tuple(recursor(text) for text in config.recursors),
         recursor_timeout_s=dns.recursor_timeout / SECOND,
+        recursor_random=dns.recursor_strategy == "random",
+        translate_wan_addrs=config.translate_wan_addrs,
         soa_refresh=dns.soa_refresh,
         soa_retry=dns.soa_retry,
         soa_expire=dns.soa_expire,

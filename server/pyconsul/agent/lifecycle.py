@@ -356,7 +356,7 @@ class Lifecycle:
         for address in config.dns_addrs:
             server = DnsServer(caller, options)
             if self._rooms is not None:
-                self._rooms.add_dns(server)
+                self._rooms.add_dns(server, config.node_name)
             host = address.strip("[]")
             with listening("udp", host, config.ports.dns):
                 await server.start(host, config.ports.dns)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from importlib import import_module
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, cast
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -22,13 +20,14 @@ from pyconsul.dns.names import (
     parse_reverse,
 )
 from pyconsul.dns.options import DnsOptions
+from pyconsul.dns.outside import outside_addresses
 from pyconsul.dns.records import address_record, is_wanted, meta_records, weight
 from pyconsul.dns.recursor import Recursor
+from pyconsul.dns.resolved import Resolved
 from pyconsul.types.durations import SECOND, DurationError, parse_duration
 from pyconsul.types.errors import ConsulError, NoPathToDatacenterError
 from pyconsul.types.messages import (
     Caller,
-    Cell,
     DCSpecificRequest,
     NodeSpecificRequest,
     QuerySource,
@@ -42,27 +41,10 @@ from pyconsul.types.records import (
     NodeServices,
     ServiceInstance,
 )
+from pyconsul.types.wan_addresses import wan_checked, wan_node
 
 NAME_SERVERS_MAX = 3
 CNAME_DEPTH_MAX = 3
-CHAIN_RECORDS_MAX = 5
-"""Records of a CNAME chain a service answer carries."""
-
-
-@dataclass(slots=True)
-class Resolved:
-    """An answer with what it was read from.
-
-    ``cells`` is ``None`` when the answer must not be kept (it came from a
-    recursor, an error, or a scan of the whole catalog).
-    """
-
-    answer: Answer
-    cells: list[Cell] | None = field(default_factory=list[Cell])
-    contact_s: float = 0.0
-    """Seconds since the leader was heard by who answered."""
-    has_clock: bool = False
-    """An SOA record is in it, whose serial is the time."""
 
 
 class Resolver:
@@ -192,6 +174,11 @@ class Resolver:
             resolved.answer.answers = servers
         return resolved
 
+    def _is_far(self, datacenter: str) -> bool:
+        """Say whether to give the WAN addresses of a datacenter."""
+        o = self._options
+        return o.translate_wan_addrs and datacenter not in ("", o.datacenter)
+
     def _node_name(self, node: Node) -> str:
         datacenter = node.datacenter or self._options.datacenter
         return f"{node.node}.node.{datacenter}.{self._options.domain}"
@@ -216,9 +203,10 @@ class Resolver:
         if found is None:
             return self._nothing(codec.NXDOMAIN, resolved)
         answer = resolved.answer
+        node = wan_node(found.node) if self._is_far(lookup.datacenter) else found.node
         if qtype != codec.TXT:
             answer.answers = await self._target_records(
-                None, found.node.address, qtype, o.node_ttl, depth, resolved
+                None, node.address, qtype, o.node_ttl, depth, resolved
             )
         text = meta_records(None, found.node, o.node_ttl)
         if qtype in (codec.TXT, codec.ANY):
@@ -269,34 +257,7 @@ class Resolver:
         if not self._recursor:
             return []
         resolved.cells = None
-        return await self._external(name, ttl)
-
-    async def _external(self, name: str, ttl: int) -> list[Record]:
-        """Ask the recursors for the A records of ``name``."""
-        # The odd query: loaded when first met. dnslib has no types.
-        dnslib: Any = import_module("dnslib")
-        question = dnslib.DNSRecord.question(name, "A")
-        data = bytes(question.pack())
-        reply = await self._recursor.forward(data, data[12:], tcp=False)
-        if reply is None:
-            return []
-        try:
-            message = dnslib.DNSRecord.parse(reply)
-        except dnslib.DNSError:
-            return []
-        records: list[Record] = []
-        for rr in cast(Iterable[Any], message.rr):
-            owner = str(rr.rname).rstrip(".")
-            if rr.rtype == codec.A:
-                records.append(Record(owner, codec.A, ttl, bytes(rr.rdata.data)))
-            elif rr.rtype == codec.CNAME:
-                records.append(Record(owner, codec.CNAME, ttl, str(rr.rdata.label)))
-        return [
-            r
-            for r in records[:CHAIN_RECORDS_MAX]
-            if codec.is_encodable(r.name or "x")
-            and (not isinstance(r.data, str) or codec.is_encodable(r.data))
-        ]
+        return await outside_addresses(self._recursor, name, ttl)
 
     def _address(self, digits: str) -> Resolved:
         """Return the address that ``<hex>.addr`` spells, whatever was asked."""
@@ -327,11 +288,14 @@ class Resolver:
         )
         rows: list[Row] = await self._call("Health.ServiceNodes", args, to)
         refused = ("critical", "warning") if o.only_passing else ("critical",)
-        return [
+        found: list[CheckServiceNode] = [
             row.record
             for row in rows
             if not any(check.status in refused for check in row.record.checks)
         ]
+        if self._is_far(datacenter):
+            return [wan_checked(instance) for instance in found]
+        return found
 
     async def _service(
         self, lookup: Lookup, name: str, qtype: int, depth: int
@@ -384,12 +348,13 @@ class Resolver:
                     ttl = parse_duration(found.dns.ttl) // SECOND
                 except DurationError:
                     ttl = 0  # not one that a server of ours took
+            nodes = found.nodes
+            if self._is_far(found.datacenter):
+                nodes = [wan_checked(instance) for instance in nodes]
             if qtype == codec.SRV:
-                await self._service_srv(found.nodes, name, ttl, depth, resolved)
+                await self._service_srv(nodes, name, ttl, depth, resolved)
             else:
-                await self._service_addresses(
-                    found.nodes, name, qtype, ttl, depth, resolved
-                )
+                await self._service_addresses(nodes, name, qtype, ttl, depth, resolved)
             if not resolved.answer.answers:
                 resolved = self._nothing(codec.NOERROR, resolved)
         resolved.answer.scoped = True
@@ -469,38 +434,24 @@ class Resolver:
 
     # -- reverse
 
-    async def _resolve_arpa(self, name: str, qtype: int) -> Resolved | None:
-        """Answer a PTR question; ``None`` hands it to the recursors.
-
-        A service's own address is found by a scan of the catalog, so these
-        answers are not kept.
-        """
-        o = self._options
-        address = parse_reverse(name)
-        resolved = Resolved(Answer(), None)
-        if address is not None and qtype in (codec.PTR, codec.ANY, codec.SOA):
-            target = await self._reverse(address, resolved)
-            if target and codec.is_encodable(target):
-                resolved.answer.answers = [Record(None, codec.PTR, 0, target)]
-                if qtype == codec.SOA:
-                    resolved.answer.authority = [self._soa()]
-                return resolved
-        if self._recursor:
-            return None
-        resolved.answer = Answer(codec.SERVFAIL, authoritative=False)
-        assert o.datacenter
-        return resolved
-
-    async def _reverse(
+    async def _named(
         self, address: IPv4Address | IPv6Address, resolved: Resolved
     ) -> str:
+        """Return the name of the node or service with an address, or nothing."""
         o = self._options
         args = DCSpecificRequest(token=o.token, allow_stale=o.allow_stale)
         nodes: list[Row] = await self._call("Catalog.ListNodes", args, resolved)
         for row in nodes:
-            node: Node = row.record
-            if parse_address(node.address) == address:
-                return self._node_name(node)
+            if parse_address(row.record.address) == address:
+                return self._node_name(row.record)
+        service = await self._service_at(address, resolved)
+        return f"{service}.service.{o.datacenter}.{o.domain}" if service else ""
+
+    async def _service_at(
+        self, address: IPv4Address | IPv6Address, resolved: Resolved
+    ) -> str:
+        o = self._options
+        args = DCSpecificRequest(token=o.token, allow_stale=o.allow_stale)
         names: dict[str, list[str]] = await self._call(
             "Catalog.ListServices", args, resolved
         )
@@ -515,5 +466,27 @@ class Resolver:
                 instance: ServiceInstance = row.record
                 own = instance.service.address
                 if own and parse_address(own) == address:
-                    return f"{service}.service.{o.datacenter}.{o.domain}"
+                    return service
         return ""
+
+    async def _resolve_arpa(self, name: str, qtype: int) -> Resolved | None:
+        """Answer a PTR question; ``None`` hands it to the recursors.
+
+        A service's own address is found by a scan of the catalog, so these
+        answers are not kept.
+        """
+        o = self._options
+        address = parse_reverse(name)
+        resolved = Resolved(Answer(), None)
+        if address is not None and qtype in (codec.PTR, codec.ANY, codec.SOA):
+            target = await self._named(address, resolved)
+            if target and codec.is_encodable(target):
+                resolved.answer.answers = [Record(None, codec.PTR, 0, target)]
+                if qtype == codec.SOA:
+                    resolved.answer.authority = [self._soa()]
+                return resolved
+        if self._recursor:
+            return None
+        resolved.answer = Answer(codec.SERVFAIL, authoritative=False)
+        assert o.datacenter
+        return resolved

@@ -29,6 +29,10 @@ class DnsOptions:
     """Stale answers whose contact with the leader is older are asked of it."""
     recursors: tuple[tuple[str, int], ...] = ()
     recursor_timeout_s: float = 2.0
+    recursor_random: bool = False
+    """Ask the recursors in random order, not in that of the configuration."""
+    translate_wan_addrs: bool = False
+    """Answers about another datacenter have its WAN addresses."""
     soa_refresh: int = 3600
     soa_retry: int = 600
     soa_expire: int = 86400

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import struct
 from collections.abc import Sequence
+from random import Random
 
 from pyconsul.dns.codec import NOERROR, NXDOMAIN, QR, TC
 
@@ -32,10 +33,16 @@ class _Exchange(asyncio.DatagramProtocol):
 
 
 class Recursor:
-    """Asks the configured servers in turn."""
+    """Asks the configured servers in turn, in an order of ``random`` if given."""
 
-    def __init__(self, servers: Sequence[tuple[str, int]], timeout_s: float) -> None:
-        self._servers = servers
+    def __init__(
+        self,
+        servers: Sequence[tuple[str, int]],
+        timeout_s: float,
+        random: Random | None = None,
+    ) -> None:
+        self._servers = list(servers)
+        self._random = random
         self._timeout_s = timeout_s
         self._in_flight = 0
 
@@ -52,7 +59,10 @@ class Recursor:
             return None
         self._in_flight += 1
         try:
-            for host, port in self._servers:
+            order = self._servers
+            if self._random is not None:
+                order = self._random.sample(order, len(order))
+            for host, port in order:
                 try:
                     reply = await asyncio.wait_for(
                         self._ask(data, question, host, port, tcp=tcp), self._timeout_s

@@ -19,10 +19,11 @@ from random import Random, SystemRandom
 from typing import Any
 
 from pyconsul.dns import codec
-from pyconsul.dns.answers import Resolved, Resolver
+from pyconsul.dns.answers import Resolver
 from pyconsul.dns.codec import FormatError, Packing, Query
 from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.recursor import Recursor
+from pyconsul.dns.resolved import Resolved
 from pyconsul.types.messages import Caller, Cell
 
 log = logging.getLogger("pyconsul.dns")
@@ -165,6 +166,9 @@ class DnsServer:
         self._unix_time = unix_time
         # Order only spreads load; a seeded fast generator is enough.
         self._random = random or Random(SystemRandom().getrandbits(64))
+        self.measure: Callable[[int, float, bool], None] | None = None
+        """Told of answers: how many, the milliseconds each took, and whether
+        they were to reverse questions."""
         self.reconfigure(options)
         self._socket: socket.socket | None = None
         self._tcp: asyncio.Server | None = None
@@ -174,7 +178,11 @@ class DnsServer:
 
     def reconfigure(self, options: DnsOptions) -> None:
         """Take new settings; what is being resolved ends with the old ones."""
-        self._recursor = Recursor(options.recursors, options.recursor_timeout_s)
+        self._recursor = Recursor(
+            options.recursors,
+            options.recursor_timeout_s,
+            self._random if options.recursor_random else None,
+        )
         self._resolver = Resolver(
             self._caller, options, self._recursor, self._unix_time
         )
@@ -238,21 +246,29 @@ class DnsServer:
         assert udp is not None
         receive, send, get = udp.recvfrom, udp.sendto, self.hot.get
         now = time.monotonic()
+        began = time.perf_counter()
+        given = taken = 0
         for _ in range(BURST_MAX):
             try:
                 data, address = receive(UDP_BUFFER_BYTES)
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError:
                 continue  # an ICMP error of an earlier reply
+            taken += 1
             reply = get(data, now)
             if reply is None:
                 self._answer_udp(data, address)
                 continue
+            given += 1
             try:
                 send(reply, address)
             except OSError:
                 continue  # UDP may lose a reply; the client asks again
+        if given and self.measure is not None:
+            # Those of a burst are timed together: a clock costs as much as one.
+            each = (time.perf_counter() - began) / taken
+            self.measure(given, each * 1000, False)
 
     def _answer_udp(self, data: bytes, address: tuple[str, int]) -> None:
         try:
@@ -285,6 +301,16 @@ class DnsServer:
             log.debug("dns: reply not sent: %s", error)
 
     async def _reply(
+        self, data: bytes, query: Query, client: str, *, tcp: bool
+    ) -> bytes:
+        began = time.perf_counter()
+        reply = await self._reply_unmeasured(data, query, client, tcp=tcp)
+        if self.measure is not None:
+            is_reverse = query.name.endswith(".arpa")
+            self.measure(1, (time.perf_counter() - began) * 1000, is_reverse)
+        return reply
+
+    async def _reply_unmeasured(
         self, data: bytes, query: Query, client: str, *, tcp: bool
     ) -> bytes:
         recursion = self._packing.recursion_available

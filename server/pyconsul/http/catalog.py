@@ -16,6 +16,7 @@ from pyconsul.http.encoding import (
     sorted_map,
 )
 from pyconsul.http.params import (
+    by_datacenter,
     check_edition,
     node_meta,
     read,
@@ -37,6 +38,8 @@ from pyconsul.types.messages import (
     Reply,
     ServiceSpecificRequest,
 )
+from pyconsul.types.records import Node, NodeServices, ServiceInstance
+from pyconsul.types.wan_addresses import wan_instance, wan_node, wan_node_services
 
 
 def add_routes(routes: Routes) -> None:
@@ -91,11 +94,29 @@ def datacenters(request: Request) -> Answer:
     )
 
 
-_nodes = rows_view(node_json)
+def _wan_node_json(node: Node) -> bytes:
+    return node_json(wan_node(node))
+
+
+def _wan_instance_json(instance: ServiceInstance) -> bytes:
+    return instance_json(wan_instance(instance))
+
+
+def _wan_node_view(found: NodeServices | None) -> dict[str, Any] | None:
+    return node_services_view(found and wan_node_services(found))
+
+
+def _wan_node_list_view(found: NodeServices | None) -> dict[str, Any]:
+    return node_service_list_view(found and wan_node_services(found))
+
+
+_nodes = by_datacenter(rows_view(node_json), rows_view(_wan_node_json))
 _services = value_view(sorted_map)
-_instances = rows_view(instance_json)
-_node = value_view(node_services_view)
-_node_list = value_view(node_service_list_view)
+_instances = by_datacenter(rows_view(instance_json), rows_view(_wan_instance_json))
+_node = by_datacenter(value_view(node_services_view), value_view(_wan_node_view))
+_node_list = by_datacenter(
+    value_view(node_service_list_view), value_view(_wan_node_list_view)
+)
 
 
 def nodes(request: Request) -> Answer:

@@ -39,8 +39,12 @@ from pyconsul.types.messages import Caller
 GZIP_MIN = 1400
 """Bytes from which a body is compressed for clients that accept it."""
 
+DEFAULT_HEAD_BYTES = 1 << 20
+"""``http_config.max_header_bytes`` where it is 0."""
+
 _MAX_TARGET = 512
 _MAX_TARGETS = 4096
+_TRANSLATES = b"X-Consul-Translate-Addresses: true\r\n"
 
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
@@ -69,6 +73,10 @@ class HttpOptions:
     allow_write_from: tuple[IPv4Network | IPv6Network, ...] = ()
     unprintable_char_filter: bool = True
     disable_coordinates: bool = False
+    max_head_bytes: int = DEFAULT_HEAD_BYTES
+    """Of a request's line and headers; above that the answer is a 431."""
+    translate_wan_addrs: bool = False
+    """What lives in another datacenter is shown with its WAN addresses."""
     server: bool = True
     """This agent is a server; a client answers some operator calls otherwise."""
 
@@ -101,6 +109,7 @@ class Face:
         self._v1_headers = (
             b"Vary: Accept-Encoding\r\n"
             + header_line("X-Consul-Default-Acl-Policy", options.default_policy)
+            + (_TRANSLATES if options.translate_wan_addrs else b"")
             + user
         )
         self._targets: dict[bytes, tuple[str, Query, Route, str]] = {}

@@ -7,6 +7,7 @@ import msgspec
 from pyconsul.http.catalog import service_request
 from pyconsul.http.encoding import check_json, healthy_json
 from pyconsul.http.params import (
+    by_datacenter,
     meta_headers,
     node_meta,
     parse_bool,
@@ -23,9 +24,17 @@ from pyconsul.types.messages import (
     Reply,
     ServiceSpecificRequest,
 )
+from pyconsul.types.records import CheckServiceNode
+from pyconsul.types.wan_addresses import wan_checked
 
 _checks = rows_view(check_json)
-_instances = rows_view(healthy_json)
+
+
+def _wan_healthy_json(found: CheckServiceNode) -> bytes:
+    return healthy_json(wan_checked(found))
+
+
+_instances = by_datacenter(rows_view(healthy_json), rows_view(_wan_healthy_json))
 
 
 def add_routes(routes: Routes) -> None:

@@ -12,6 +12,7 @@ tells the time since the leader was heard, is seen to at every use.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from pyconsul.types.messages import Cell, Reply
 
@@ -24,10 +25,21 @@ MAX_ANSWER = 1 << 20
 ANY_CONTACT = 1 << 62
 """A stale answer may be however old (milliseconds)."""
 
+TIMED_HITS = 256
+"""One in so many uses of a kept answer is timed, and speaks for the others."""
+
 _CONTACT = b"X-Consul-Lastcontact: "
 _MAX_SEEN = 8192
 _OVERHEAD = 512  # bytes for the objects around one answer
 _JOINED = 4096  # up to here head and body are kept as one piece
+
+
+class Tally(Protocol):
+    """Counts requests of one kind with the time they took."""
+
+    def add_many(self, count: int, value: float) -> None:
+        """Add ``count`` requests that took ``value`` milliseconds each."""
+        ...
 
 
 class HotAnswer:
@@ -40,11 +52,15 @@ class HotAnswer:
 
     __slots__ = (
         "_owner",
+        "_tally",
+        "_told",
         "body",
         "cells",
         "head",
+        "hits",
         "key",
         "max_contact_ms",
+        "seconds",
         "size",
         "status",
         "tail",
@@ -59,8 +75,13 @@ class HotAnswer:
         body: bytes,
         cells: Sequence[Cell],
         max_contact_ms: int = -1,
+        tally: Tally | None = None,
     ) -> None:
         self._owner = owner
+        self._tally = tally
+        self._told = 0
+        self.hits = 0
+        self.seconds = 0.0
         self.key = key
         self.status = status
         self.cells = cells
@@ -82,6 +103,13 @@ class HotAnswer:
         """A cell changed: the answer is no longer true."""
         self._owner.drop(self)
 
+    def tell(self) -> None:
+        """Have the uses since the last time counted."""
+        count = self.hits - self._told
+        if count and self._tally is not None:
+            self._told = self.hits
+            self._tally.add_many(count, self.seconds * 1000)
+
 
 class HotAnswers:
     """Kept answers by request bytes, bounded in bytes, oldest out first."""
@@ -101,6 +129,7 @@ class HotAnswers:
         body: bytes,
         cells: Sequence[Cell],
         max_contact_ms: int = -1,
+        tally: Tally | None = None,
     ) -> None:
         """Keep an answer if its request was seen before."""
         if len(body) > MAX_ANSWER or key in self.answers:
@@ -112,7 +141,7 @@ class HotAnswers:
                 self._seen.clear()
             self._seen.add(mark)
             return
-        answer = HotAnswer(self, key, status, head, body, cells, max_contact_ms)
+        answer = HotAnswer(self, key, status, head, body, cells, max_contact_ms, tally)
         if answer.size > self._max_bytes:
             return
         while self._bytes + answer.size > self._max_bytes:
@@ -127,6 +156,7 @@ class HotAnswers:
         if self.answers.get(answer.key) is not answer:
             return
         del self.answers[answer.key]
+        answer.tell()
         self._bytes -= answer.size
         for cell in answer.cells:
             cell.unsubscribe(answer)
@@ -135,6 +165,11 @@ class HotAnswers:
         """Forget everything (leader change, ACL change, reload)."""
         for answer in list(self.answers.values()):
             self.drop(answer)
+
+    def tell(self) -> None:
+        """Have all uses of kept answers counted; once an interval."""
+        for answer in self.answers.values():
+            answer.tell()
 
     @property
     def kept_bytes(self) -> int:

@@ -328,6 +328,23 @@ def _or_last(future: asyncio.Future[Reply], last: Reply) -> asyncio.Future[Reply
     return result
 
 
+def by_datacenter(near: View, far: View) -> View:
+    """Return the view of a read: ``far`` when ``?dc`` names another datacenter.
+
+    Only with ``translate_wan_addrs``; else ``near`` always.
+    """
+
+    def view(request: Request, reply: Reply, headers: bytes) -> Response:
+        options = request.face.options
+        if options.translate_wan_addrs and request.query:
+            datacenter = request.query.get("dc")
+            if datacenter and datacenter != options.datacenter:
+                return far(request, reply, headers)
+        return near(request, reply, headers)
+
+    return view
+
+
 def rows_view(encoder: Callable[[Any], bytes]) -> View:
     """Return the view of a list of rows; equal waiters share the encoding."""
 

@@ -45,6 +45,7 @@ from pyconsul.types.queries import (
     QueryResult,
 )
 from pyconsul.types.records import CheckServiceNode
+from pyconsul.types.wan_addresses import wan_checked
 
 _QUERY = Shape(
     {
@@ -226,7 +227,10 @@ def _act(request: Request, name: str, action: str) -> Answer:
         if action == "explain":
             body: dict[str, Any] = {"Query": query_view(reply.value)}
         else:
-            body = _result_view(reply.value)
+            result: QueryResult = reply.value
+            options = request.face.options
+            far = result.datacenter not in ("", options.datacenter)
+            body = _result_view(result, far and options.translate_wan_addrs)
         body |= {
             "Index": reply.index or 1,
             "LastContact": reply.last_contact_ms,
@@ -273,10 +277,11 @@ def _connect(request: Request) -> bool:
     return value
 
 
-def _result_view(result: QueryResult) -> dict[str, Any]:
+def _result_view(result: QueryResult, wan: bool) -> dict[str, Any]:
+    nodes = [wan_checked(found) for found in result.nodes] if wan else result.nodes
     return {
         "Service": result.service,
-        "Nodes": [_node(found) for found in result.nodes],
+        "Nodes": [_node(found) for found in nodes],
         "DNS": {"TTL": result.dns.ttl},
         "Datacenter": result.datacenter,
         "Failovers": result.failovers,

@@ -22,7 +22,7 @@ from pyconsul.dns.codec import FormatError, Packing, parse_query
 from pyconsul.dns.names import Lookup, parse_name, parse_reverse
 from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.recursor import Recursor
-from pyconsul.dns.server import HotAnswers
+from pyconsul.dns.server import DnsServer, HotAnswers
 from pyconsul.types.errors import NoPathToDatacenterError
 from pyconsul.types.messages import QuerySource, Reply, Row
 from pyconsul.types.queries import QueryDns, QueryResult
@@ -32,6 +32,7 @@ from pyconsul.types.records import (
     Node,
     NodeService,
     NodeServices,
+    ServiceAddress,
     ServiceInstance,
     Weights,
 )
@@ -365,6 +366,122 @@ def test_a_kept_answer_falls_with_its_cell_and_orders_vary(catalog: Catalog) -> 
     catalog.cell.fire()
     assert hot.get(wire, 0.0) is None
     assert (len(hot), catalog.cell.waiters) == (0, [])
+
+
+def test_questions_are_counted_kept_or_not(catalog: Catalog) -> None:
+    measured: list[tuple[int, bool]] = []
+
+    async def main() -> None:
+        server = DnsServer(catalog, OPTIONS)
+        server.measure = lambda count, ms, reverse: measured.append((count, reverse))
+        await server.start("127.0.0.1", 0)
+        try:
+            for name, kind in (
+                ("web.service.consul", "A"),
+                ("web.service.consul", "A"),
+                ("web.service.consul", "A"),
+                ("1.0.0.10.in-addr.arpa", "PTR"),
+            ):
+                await ask_udp(server.port, name, kind)
+        finally:
+            await server.stop()
+        assert len(server.hot) == 0
+
+    asyncio.run(main())
+    names = sum(count for count, reverse in measured if not reverse)
+    assert (names, measured[-1]) == (3, (1, True))
+
+
+async def ask_udp(port: int, name: str, kind: str) -> dns.message.Message:
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[bytes] = loop.create_future()
+
+    class Answers(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: object) -> None:
+            answered.set_result(data)
+
+    transport, _ = await loop.create_datagram_endpoint(
+        Answers, remote_addr=("127.0.0.1", port)
+    )
+    try:
+        question = dns.message.make_query(name, kind, id=7)  # one key, kept answers
+        transport.sendto(question.to_wire())
+        data = await asyncio.wait_for(answered, 20)
+    finally:
+        transport.close()
+    return dns.message.from_wire(data)
+
+
+def test_the_wan_addresses_of_another_datacenter(catalog: Catalog) -> None:
+    node = Node(
+        node="far",
+        address="10.0.0.9",
+        datacenter="dc2",
+        tagged_addresses={"lan": "10.0.0.9", "wan": "198.51.100.9"},
+    )
+    service = NodeService(
+        id="db",
+        service="db",
+        address="10.0.0.10",
+        port=5432,
+        tagged_addresses={"wan": ServiceAddress(address="198.51.100.10", port=443)},
+    )
+    here = NodeServices(node=node, services=[service])
+    instance = CheckServiceNode(node=node, service=service, checks=[])
+    found: dict[str, Any] = {
+        "Catalog.NodeServices": here,
+        "Health.ServiceNodes": [Row(instance)],
+        "PreparedQuery.Execute": QueryResult(
+            service="db", nodes=[instance], dns=QueryDns(), datacenter="dc2"
+        ),
+    }
+
+    class Far:
+        def call(self, method: str, args: Any) -> Reply:
+            return Reply(found[method], 1)
+
+    def asked(name: str, kind: str, *, translate: bool) -> list[str]:
+        options = replace(OPTIONS, translate_wan_addrs=translate)
+        resolver = Resolver(Far(), options, Recursor((), 1.0), lambda: 0.0)
+        query = parse_query(dns.message.make_query(name, kind).to_wire())
+        resolved = asyncio.run(resolver.resolve(query))
+        assert resolved is not None
+        packed = codec.pack(query, resolved.answer, Packing(), Random(1), tcp=True)
+        message = dns.message.from_wire(packed)
+        return [rd.to_text() for rrset in message.answer for rd in rrset]
+
+    assert asked("far.node.dc2.consul", "A", translate=True) == ["198.51.100.9"]
+    assert asked("far.node.dc2.consul", "A", translate=False) == ["10.0.0.9"]
+    assert asked("far.node.dc1.consul", "A", translate=True) == ["10.0.0.9"]
+    assert asked("db.service.dc2.consul", "A", translate=True) == ["198.51.100.10"]
+    assert asked("db.query.consul", "A", translate=True) == ["198.51.100.10"]
+    assert asked("db.query.consul", "A", translate=False) == ["10.0.0.10"]
+    (srv,) = asked("db.service.dc2.consul", "SRV", translate=True)
+    assert srv.split()[2] == "443"
+
+
+def test_recursors_in_random_order() -> None:
+    servers = [("127.0.0.1", port) for port in range(1, 9)]
+
+    def order(random: Random | None) -> list[tuple[str, int]]:
+        asked: list[tuple[str, int]] = []
+
+        class Silent(Recursor):
+            async def _ask(
+                self, data: bytes, question: bytes, host: str, port: int, *, tcp: bool
+            ) -> bytes:
+                asked.append((host, port))
+                raise OSError
+
+        assert (
+            asyncio.run(Silent(servers, 1.0, random).forward(b"", b"", tcp=False))
+            is None
+        )
+        return asked
+
+    assert order(None) == servers
+    assert order(Random(5)) != servers
+    assert sorted(order(Random(5))) == servers
 
 
 def test_an_answer_with_a_clock_expires(catalog: Catalog) -> None:

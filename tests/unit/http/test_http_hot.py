@@ -140,3 +140,26 @@ def test_a_cached_execution_outlives_the_leader() -> None:
     assert b"X-Cache: HIT" in kept.headers
     assert kept.body == first.body
     assert ask(face, line.replace("cached&", "")).status == 500
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.told: list[tuple[int, float]] = []
+
+    def add_many(self, count: int, value: float) -> None:
+        self.told.append((count, value))
+
+
+def test_uses_of_a_kept_answer_are_told_once() -> None:
+    hot, cell, tally = HotAnswers(), FakeCell(), Counted()
+    for _ in range(2):
+        hot.offer(b"k", 200, b"head", b"body", [cell], tally=tally)
+    answer = hot.answers[b"k"]
+    hot.tell()
+    assert tally.told == []
+    answer.hits, answer.seconds = 3, 0.5
+    hot.tell()
+    hot.tell()
+    answer.hits = 4
+    cell.fire()  # what nobody was told of by then must not be lost
+    assert tally.told == [(3, 500.0), (1, 500.0)]

@@ -209,7 +209,7 @@ def test_head_has_no_body_and_close_closes() -> None:
     ("sent", "status"),
     [
         (b"nonsense\r\n\r\n", b"400"),
-        (b"GET /v1/kv/a HTTP/1.1\r\nX: " + b"x" * (300 << 10), b"431"),
+        (b"GET /v1/kv/a HTTP/1.1\r\nX: " + b"x" * (1100 << 10), b"431"),
     ],
 )
 def test_bad_heads_are_refused(sent: bytes, status: bytes) -> None:
@@ -217,6 +217,50 @@ def test_bad_heads_are_refused(sent: bytes, status: bytes) -> None:
         client = await room.connect()
         client.send(sent)
         assert (await client.reader.readline()).split()[1] == status
+
+    run(work)
+
+
+def test_the_size_of_heads_is_configurable() -> None:
+    async def work(room: Room) -> None:
+        client = await room.connect()
+        status, _ = await client.ask("GET /v1/kv/a HTTP/1.1\r\nX: " + "x" * 900)
+        assert status == 404
+        client.send(b"GET /v1/kv/a HTTP/1.1\r\nX: " + b"x" * 1100)
+        assert (await client.reader.readline()).split()[1] == b"431"
+
+    run(work, max_head_bytes=1000)
+
+
+class Times:
+    """Counts answered requests, as an agent's metrics do."""
+
+    def __init__(self) -> None:
+        self.alone = 0
+        self.kept: list[tuple[int, float]] = []
+
+    def __call__(self, request: Request, began: float) -> None:
+        self.alone += 1
+
+    def tally(self, request: Request) -> Times:
+        return self
+
+    def add_many(self, count: int, value: float) -> None:
+        self.kept.append((count, value))
+
+
+def test_requests_with_a_kept_answer_are_counted() -> None:
+    async def work(room: Room) -> None:
+        times = room.server.measure = Times()
+        room.caller.put("a", b"v")
+        client = await room.connect()
+        for _ in range(10):
+            await client.ask("GET /v1/kv/a?raw")
+        room.server.face.hot.tell()
+        assert times.alone == 2
+        ((count, milliseconds),) = times.kept
+        assert count == 8
+        assert milliseconds > 0
 
     run(work)
 

@@ -71,6 +71,13 @@ class Series:
         else:
             self.kept[self.count * 40503 % KEPT] = value
 
+    def add_many(self, count: int, value: float) -> None:
+        """Add ``count`` equal measurements."""
+        self.add(value)
+        self.count += count - 1
+        self.total += value * (count - 1)
+        self.squares += value * value * (count - 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Frozen:

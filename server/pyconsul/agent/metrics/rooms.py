@@ -111,6 +111,7 @@ class Rooms:
         hot = http.face.hot
 
         def collect(metrics: Metrics) -> None:
+            hot.tell()
             metrics.gauge("http.connections", http.connections)
             metrics.gauge("http.kept_answers", len(hot.answers))
             most = http.face.options.max_conns_per_client
@@ -119,8 +120,16 @@ class Rooms:
 
         self._telemetry.collectors.append(collect)
 
-    def add_dns(self, dns: DnsServer) -> None:
-        """Add what the DNS server has under way and keeps."""
+    def add_dns(self, dns: DnsServer, node: str) -> None:
+        """Add times of questions (milliseconds), what is under way and kept."""
+        labels = (("node", node),)
+        names = self._metrics.samples("dns.domain_query", labels)
+        reverse = self._metrics.samples("dns.ptr_query", labels)
+
+        def measure(count: int, milliseconds: float, is_reverse: bool) -> None:
+            (reverse if is_reverse else names).add_many(count, milliseconds)
+
+        dns.measure = measure
 
         def collect(metrics: Metrics) -> None:
             metrics.gauge("dns.kept_answers", len(dns.hot))
@@ -142,11 +151,13 @@ class RequestTimes:
 
     def __call__(self, request: Request, began: float) -> None:
         """Take a request that is answered now; ``began`` on the same clock."""
+        self.tally(request).add((self._clock() - began) * 1000)
+
+    def tally(self, request: Request) -> Series:
+        """Return what counts requests of this method and route."""
         key = (request.method, request.route)
         series = self._series.get(key)
-        if series is None:
-            series = self._new(key, request)
-        series.add((self._clock() - began) * 1000)
+        return self._new(key, request) if series is None else series
 
     def _new(self, key: tuple[str, Route | None], request: Request) -> Series:
         method = request.method if len(request.method) <= 16 else "other"
