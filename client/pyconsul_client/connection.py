@@ -18,12 +18,15 @@ from .errors import (
     TransportError,
     UnansweredError,
 )
-from .responses import MAX_BODY, Response
+from .responses import (
+    CONNECT_TIMEOUT,
+    MAX_BODY,
+    MAX_HEAD,
+    Response,
+    of_the_limiter,
+)
 
 RECEIVE_SIZE = 64 * 1024
-MAX_HEAD = 64 * 1024
-CONNECT_TIMEOUT = 30.0
-"""Seconds for TCP and TLS together."""
 
 
 class _NoAnswerError(Exception):
@@ -166,13 +169,6 @@ class Connection:
                 return Response(head.status_code, headers, body)
             elif not isinstance(event, h11.InformationalResponse):
                 raise ProtocolError("the connection ended early")
-
-
-def of_the_limiter(response: Response) -> bool:
-    """Whether it is a 429 that counts connections, not requests: bare, or saying so."""
-    if response.status != 429:
-        return False
-    return not response.body or b"concurrent conn" in response.body
 
 
 def _end_of_fresh(error: _NoAnswerError) -> UnansweredError:

@@ -13,14 +13,19 @@ from typing import cast
 
 import httptools
 
-from .connection import CONNECT_TIMEOUT, MAX_HEAD, of_the_limiter
 from .errors import (
     ConnectionRefusedByLimitError,
     ProtocolError,
     TransportError,
     UnansweredError,
 )
-from .responses import MAX_BODY, Response
+from .responses import (
+    CONNECT_TIMEOUT,
+    MAX_BODY,
+    MAX_HEAD,
+    Response,
+    of_the_limiter,
+)
 
 _TARGET = re.compile(r"/[!-~]*")
 

@@ -11,6 +11,10 @@ from .errors import ApiError, ProtocolError
 
 MAX_BODY = 256 * 1024 * 1024
 """Largest body read, bytes; a larger one is a ProtocolError."""
+MAX_HEAD = 64 * 1024
+"""Bytes an answer's head may have."""
+CONNECT_TIMEOUT = 30.0
+"""Seconds for TCP and TLS together."""
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset((301, 302, 307, 308))
 MAX_ERROR_TEXT = 4096
@@ -53,6 +57,13 @@ def error_of(response: Response) -> ApiError:
     after = response.headers.get("retry-after", "")
     seconds = float(after) if after.isascii() and after.isdecimal() else None
     return ApiError(response.status, text, seconds)
+
+
+def of_the_limiter(response: Response) -> bool:
+    """Whether it is a 429 that counts connections, not requests: bare, or saying so."""
+    if response.status != 429:
+        return False
+    return not response.body or b"concurrent conn" in response.body
 
 
 def redirected(response: Response, base: str, target: str) -> str | None:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
-from anyio.abc import ByteStream
 
-from .connection import Connection
 from .errors import (
     ConnectionRefusedByLimitError,
     ProtocolError,
@@ -25,6 +24,7 @@ from .errors import (
     UnansweredError,
 )
 from .fast import FastConnection
+from .first_fetches import Fetch, FirstFetches, Question
 from .options import Options
 from .responses import MAX_BODY, MAX_REDIRECTS, Response, redirected
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import ssl
 
     import httpx
+    from anyio.abc import ByteStream
+
+    from .connection import Connection
 
 POOL_SIZE = 8
 MAX_LANES = 4096
@@ -93,7 +96,8 @@ class HttpTransport:
         self._options = options
         self._context: ssl.SSLContext | None = None
         self._httpx: httpx.AsyncClient | None = None
-        self._slots = anyio.Semaphore(POOL_SIZE)
+        self._slots = anyio.Semaphore(POOL_SIZE, fast_acquire=True)
+        self._first = FirstFetches(self._shared)
         self._idle: list[Connection | FastConnection] = []
         self._lanes: set[_HttpLane] = set()
         self.max_lanes: int = _lanes_by_files() if max_lanes is None else max_lanes
@@ -153,20 +157,39 @@ class HttpTransport:
 
     async def fetch(self, target: str, within: float) -> Response:
         """Return the answer to a ``GET`` over one of a few shared connections."""
+        async with self._shared() as fetch:
+            return await fetch(target, within)
+
+    def soon(self, question: Question) -> bool:
+        """Ask like ``fetch`` without a task for it; false where that cannot be."""
+        if not _is_asyncio():
+            return False
+        self._first.add(question)
+        return True
+
+    @asynccontextmanager
+    async def _shared(self) -> AsyncGenerator[Fetch]:
+        """Lend one of the shared connections."""
         async with self._slots:
             connection = self._idle.pop() if self._idle else self.connection()
-            trims = self.trims
             try:
-                return await self.follow(connection, target, within)
-            except ConnectionRefusedByLimitError as error:
-                raise self._full(error, trims) from error
-            except UnansweredError as error:
-                if self.lanes > LIMIT_HINT:
-                    raise self._full(error, trims) from error
-                raise
+                yield lambda target, within: self._fetch(connection, target, within)
             finally:
                 if connection.is_open:
                     self._idle.append(connection)
+
+    async def _fetch(
+        self, connection: Connection | FastConnection, target: str, within: float
+    ) -> Response:
+        trims = self.trims
+        try:
+            return await self.follow(connection, target, within)
+        except ConnectionRefusedByLimitError as error:
+            raise self._full(error, trims) from error
+        except UnansweredError as error:
+            if self.lanes > LIMIT_HINT:
+                raise self._full(error, trims) from error
+            raise
 
     def lane(self) -> Lane | None:
         """Return a lane, ``None`` when ``max_lanes`` are in use."""
@@ -187,6 +210,7 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self._first.aclose()
         for lane in list(self._lanes):
             await lane.aclose()
         while self._idle:
@@ -220,6 +244,9 @@ class HttpTransport:
         """Return a connection not yet opened."""
         if _is_asyncio():
             return FastConnection(self._connect_asyncio, self._headers)
+        # Only trio needs it, and what it imports takes a while.
+        from .connection import Connection
+
         return Connection(self._connect, self._headers)
 
     async def _connect_asyncio(self, factory: Callable[[], asyncio.Protocol]) -> object:

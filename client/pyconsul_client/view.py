@@ -1,35 +1,20 @@
 """Views: data of the agent kept up to date by blocking queries.
 
-``ViewCore`` holds the rules and does no I/O: it says what to ask next and when,
-and judges each answer. ``View`` is its driver; ``Views`` keeps one view a
-distinct query, whoever asks. The rules:
-
-* An index below 1 counts as 1; one lower than the last means that the state
-  went back (a restore): the answer is dropped and asked again from 0.
-* An unchanged index, or an equal payload under a new one, is no change.
-* A list that was not empty and now is, or a stale answer that is too old, is
-  asked again with ``consistent`` before it is believed: servers just elected
-  may answer emptily.
-* Fast loops are held to ``rate`` questions a second; errors back off
-  exponentially with jitter, forget the index and keep the data.
-
-Source: Consul documentation "Blocking Queries"; consul-template's behaviour.
+``ViewCore`` (``view_core.py``) has the rules; ``View`` is its driver; ``Views``
+keeps one view a distinct query, whoever asks.
 """
 
 from __future__ import annotations
 
-import enum
 import hashlib
-import math
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import ApiError, ClientError, ConnectionRefusedByLimitError
 from .queries import Query, decode
-from .responses import Freshness, error_of, freshness_of
+from .responses import error_of, freshness_of
+from .view_core import Ask, Mode, Rules, Verdict, ViewCore
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,239 +23,17 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .client import Client
+    from .first_fetches import Question
     from .responses import Response
     from .transport import Lane, Transport
 
+__all__ = ["Ask", "Mode", "Rules", "Verdict", "View", "ViewCore", "Views"]
+
+PATIENCE_S = 5.0
+"""Patient views go on after this even if nobody told them to begin."""
 
 OnChange = Callable[[Query], None]
 OnError = Callable[[Query, ClientError, float], None]
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """How views ask; times in seconds."""
-
-    wait: float = 60.0
-    """How long the agent may hold a question; a dead peer shows after it."""
-    margin: float = 10.0
-    """Added to the agent's own jitter (wait/16) before a read times out."""
-    stale: bool = True
-    """Let any server answer, unless the answer is older than ``max_stale``."""
-    max_stale: float = 2.0
-    """Infinite: take any answer, also from a server that knows no leader."""
-    rate: float = 10.0
-    """Questions a second a view may ask in the long run."""
-    burst: int = 5
-    """Questions it may ask at once before ``rate`` holds it back."""
-    backoff_base: float = 0.25
-    backoff_cap: float = 60.0
-    refused_delay: float = 10.0
-    """Pause after an error that asking again will hardly heal, such as 403."""
-    poll_interval: float = 10.0
-    """Pause of views that cannot block: no index, or no connection left."""
-    confirm_empty: bool = True
-
-
-class Mode(enum.Enum):
-    """Which server may answer."""
-
-    DEFAULT = ""
-    STALE = "stale"
-    CONSISTENT = "consistent"
-
-
-class Ask(msgspec.Struct, frozen=True):
-    """The next question; ``index`` 0 is answered at once."""
-
-    index: int
-    delay: float
-    """Seconds to let pass first."""
-    timeout: float
-    """Seconds after which the connection is taken for dead."""
-    wait: float
-    mode: Mode
-
-    def params(self) -> list[tuple[str, str]]:
-        """Return the request parameters that say this."""
-        params = [(self.mode.value, "")] if self.mode is not Mode.DEFAULT else []
-        if self.index > 0:
-            params += [("index", str(self.index)), ("wait", f"{self.wait:g}s")]
-        return params
-
-
-class Verdict(enum.Enum):
-    """What an answer means."""
-
-    CHANGED = enum.auto()
-    SAME = enum.auto()
-    DISTRUSTED = enum.auto()
-    """Dropped; the next question goes to the leader."""
-
-
-class ViewCore:
-    """The rules of one view; ``now`` is monotonic time in seconds.
-
-    ``ask`` and one of ``answered`` or ``failed`` alternate.
-    """
-
-    __slots__ = (
-        "_again",
-        "_asked",
-        "_digest",
-        "_failures",
-        "_mode",
-        "_not_before",
-        "_random",
-        "_refilled_at",
-        "_tokens",
-        "blocking",
-        "data",
-        "index",
-        "monotonic",
-        "ready",
-        "rules",
-    )
-
-    def __init__(
-        self,
-        rules: Rules,
-        rng: random.Random,
-        *,
-        blocking: bool = True,
-        monotonic: bool = True,
-    ) -> None:
-        self.rules = rules
-        self.blocking = blocking
-        self.monotonic = monotonic
-        self.index = 0
-        """The index to block on; 0 while there is none."""
-        self.data: Any = None
-        self.ready = False
-        """Whether an answer was believed yet."""
-        self._random = rng
-        self._digest = b""
-        self._failures = 0
-        self._tokens = float(rules.burst)
-        self._refilled_at = 0.0
-        self._not_before = 0.0
-        self._asked: Ask | None = None
-        self._mode_reset()
-
-    def ask(self, now: float, *, may_block: bool = True) -> Ask:
-        """Return the next question; without ``may_block`` one answered at once."""
-        may_block = may_block and self.blocking
-        index = self.index if may_block else 0
-        held = max(self._not_before - now, 0.0)
-        if self.ready and not (may_block or self._again or self._failures):
-            held = self.rules.poll_interval * self._random.uniform(0.9, 1.1)
-        delay = held + self._take_token(now + held)
-        wait = self.rules.wait if index else 0.0
-        timeout = wait + wait / 16 + self.rules.margin
-        mode = self._mode
-        self._asked = Ask(index, delay, timeout, wait, mode)
-        return self._asked
-
-    def answered(
-        self,
-        freshness: Freshness,
-        digest: bytes,
-        decoded: Callable[[], Any],
-    ) -> Verdict:
-        """Judge an answer; ``decoded`` is called only if its bytes are new."""
-        asked = self._asked
-        assert asked is not None, "an answer without a question"
-        self._asked = None
-        self._not_before = 0.0
-        index = max(freshness.index, 1)
-        if self._too_old(freshness, asked.mode):
-            return self._distrust(Mode.DEFAULT)
-        if self.monotonic and self.blocking and index < self.index:
-            self._failures = 0
-            return self._distrust(Mode.DEFAULT)
-        if self.ready and freshness.index >= 1 and index == self.index:
-            return self._settle(index)
-        if self.ready and digest == self._digest:
-            return self._settle(index)
-        data = decoded()
-        if (
-            self.rules.confirm_empty
-            and asked.mode is not Mode.CONSISTENT
-            and self.ready
-            and self.data
-            and not data
-        ):
-            return self._distrust(Mode.CONSISTENT)
-        self._digest = digest
-        changed = not self.ready or data != self.data
-        self.ready = True
-        self.data = data
-        self._settle(index)
-        return Verdict.CHANGED if changed else Verdict.SAME
-
-    def failed(
-        self,
-        now: float,
-        *,
-        retryable: bool = True,
-        retry_after: float | None = None,
-    ) -> float:
-        """Note an error; return the seconds until the next question.
-
-        The index is forgotten, as the agent may have lost its state; the data
-        is kept.
-        """
-        self._asked = None
-        self._failures += 1
-        self.index = 0
-        self._again = False
-        rules = self.rules
-        # 2**n overflows a float for n of a thousand; the cap is reached long before.
-        exponent = min(self._failures - 1, 32)
-        delay = min(rules.backoff_base * 2**exponent, rules.backoff_cap)
-        if not retryable:
-            delay = max(delay, rules.refused_delay)
-        delay *= self._random.uniform(0.5, 1.0)
-        if retry_after is not None:
-            delay = max(delay, min(retry_after, rules.backoff_cap))
-        self._not_before = now + delay
-        self._mode_reset()
-        return delay
-
-    def unanswered(self) -> None:
-        """Note that a question was turned away; nothing is wrong with the data."""
-        self._asked = None
-
-    def _too_old(self, freshness: Freshness, mode: Mode) -> bool:
-        if mode is not Mode.STALE or self.rules.max_stale == math.inf:
-            return False
-        return (
-            not freshness.known_leader or freshness.last_contact > self.rules.max_stale
-        )
-
-    def _distrust(self, mode: Mode) -> Verdict:
-        self.index = 0
-        self._mode = mode
-        self._again = True
-        return Verdict.DISTRUSTED
-
-    def _settle(self, index: int) -> Verdict:
-        self._failures = 0
-        if self.blocking:
-            self.index = index
-        self._mode_reset()
-        return Verdict.SAME
-
-    def _mode_reset(self) -> None:
-        self._mode = Mode.STALE if self.rules.stale else Mode.DEFAULT
-        self._again = False
-
-    def _take_token(self, now: float) -> float:
-        """Return how long after ``now`` the rate allows a question."""
-        rules = self.rules
-        passed = max(now - self._refilled_at, 0.0)
-        self._refilled_at = max(now, self._refilled_at)
-        self._tokens = min(self._tokens + passed * rules.rate, float(rules.burst))
-        self._tokens -= 1.0
-        return max(-self._tokens / rules.rate, 0.0)
 
 
 class View:
@@ -332,6 +95,11 @@ class View:
         finally:
             self._waiters.remove(event)
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the view asks no more."""
+        return self._stopped
+
     def stop(self) -> None:
         """Stop asking; the data stays. ``Views.keep`` is the usual way."""
         self._stopped = True
@@ -371,33 +139,54 @@ class View:
                 if lane is not None:
                     await lane.aclose()
 
-    async def _ask(self, transport: Transport, lane: Lane | None, ask: Ask) -> None:
+    def first(self) -> Ask:
+        """Return the first question; ``take`` or ``fail`` follows."""
         import anyio
 
+        return self._core.ask(anyio.current_time(), may_block=False)
+
+    async def _ask(self, transport: Transport, lane: Lane | None, ask: Ask) -> None:
         target = self.query.target(ask.params())
         try:
             if ask.index and lane is not None:
                 response = await lane.get(target, ask.timeout)
             else:
                 response = await transport.fetch(target, ask.timeout)
-            verdict = self._judge(response)
         except ConnectionRefusedByLimitError:
             raise
         except ClientError as error:
-            self.error = error
-            delay = self._core.failed(
-                anyio.current_time(),
-                retryable=error.retryable,
-                retry_after=error.retry_after if isinstance(error, ApiError) else None,
-            )
-            if self._on_error is not None:
-                self._on_error(self.query, error, delay)
+            self.fail(error)
+        else:
+            self.take(response)
+
+    def take(self, response: Response) -> None:
+        """Judge an answer, and tell of a change."""
+        try:
+            verdict = self._judge(response)
+        except ClientError as error:
+            self.fail(error)
             return
         self.error = None
         if verdict is Verdict.CHANGED:
             for waiter in self._waiters:
                 waiter.set()
             self._on_change(self.query)
+
+    def fail(self, error: ClientError) -> None:
+        """Note a question without an answer."""
+        import anyio
+
+        if isinstance(error, ConnectionRefusedByLimitError):
+            self._core.unanswered()
+            return
+        self.error = error
+        delay = self._core.failed(
+            anyio.current_time(),
+            retryable=error.retryable,
+            retry_after=error.retry_after if isinstance(error, ApiError) else None,
+        )
+        if self._on_error is not None:
+            self._on_error(self.query, error, delay)
 
     def _judge(self, response: Response) -> Verdict:
         status, body = response.status, response.body
@@ -411,6 +200,42 @@ class View:
         )
 
 
+class _First:
+    """A view's first question, for the transport's ``soon``."""
+
+    __slots__ = ("_done", "_view", "target", "within")
+
+    def __init__(
+        self, view: View, done: Callable[[View, Exception | None], None]
+    ) -> None:
+        ask = view.first()
+        self.target = view.query.target(ask.params())
+        self.within = ask.timeout
+        self._view = view
+        self._done = done
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self._view.is_stopped
+
+    def answered(self, response: Response) -> None:
+        self._tell(self._view.take, response)
+
+    def failed(self, error: ClientError) -> None:
+        self._tell(self._view.fail, error)
+
+    def _tell(self, take: Callable[[Any], None], what: object) -> None:
+        if self._view.is_stopped:
+            return
+        try:
+            take(what)
+        except Exception as error:
+            # A callback's error belongs to who entered the views, not to a worker.
+            self._done(self._view, error)
+        else:
+            self._done(self._view, None)
+
+
 class Views:
     """One view a distinct query, whoever asks.
 
@@ -418,6 +243,11 @@ class Views:
     connections. ``on_change`` is called with the query at the first answer of a
     view and at each change, ``on_error`` with the query, the error and the
     seconds until the next try; neither may block.
+
+    ``patient`` views wait with their second question until ``begin``, for a
+    while: a thousand long polls are a thousand connections to open, which would
+    compete with the first answers. Nothing is lost, as a long poll names the
+    index it has seen.
     """
 
     def __init__(
@@ -427,6 +257,7 @@ class Views:
         *,
         on_error: OnError | None = None,
         rules: Rules | None = None,
+        patient: bool = False,
     ) -> None:
         self._client = client
         self._on_change = on_change
@@ -434,6 +265,7 @@ class Views:
         self._rules = rules or Rules()
         self._views: dict[Query, View] = {}
         self._group: TaskGroup | None = None
+        self._patient: list[View] | None = [] if patient else None
         # Jitter only: nothing here needs to be unguessable.
         self._random = random.Random()
 
@@ -442,6 +274,8 @@ class Views:
 
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
+        if self._patient is not None:
+            self._group.start_soon(self._begin_later)
         return self
 
     async def __aexit__(
@@ -452,6 +286,8 @@ class Views:
     ) -> bool | None:
         assert self._group is not None, "left before it was entered"
         self._group.cancel_scope.cancel()
+        for view in self._views.values():
+            view.stop()
         self._views.clear()
         if isinstance(error, Exception):
             # Passed to the group it would come back wrapped in an ExceptionGroup.
@@ -476,10 +312,50 @@ class Views:
             )
             view = View(query, core, self._on_change, self._on_error)
             self._views[query] = view
-            self._group.start_soon(view.run, self._client.transport)
+            self._start(view)
         return view
+
+    def _start(self, view: View) -> None:
+        # Not every transport can; those of tests have what they need alone.
+        soon = cast(
+            "Callable[[Question], bool] | None",
+            getattr(self._client.transport, "soon", None),
+        )
+        if soon is None or not soon(_First(view, self._go_on)):
+            self._run(view)
+
+    def _go_on(self, view: View, error: Exception | None) -> None:
+        """Let a view ask on once its first question is settled."""
+        if error is not None:
+            assert self._group is not None
+            self._group.start_soon(_raise, error)
+        elif self._patient is not None and view.ready:
+            self._patient.append(view)
+        else:
+            self._run(view)
+
+    def _run(self, view: View) -> None:
+        assert self._group is not None
+        self._group.start_soon(view.run, self._client.transport)
+
+    def begin(self) -> None:
+        """End the patience of patient views."""
+        waiting, self._patient = self._patient, None
+        for view in waiting or ():
+            if not view.is_stopped:
+                self._run(view)
+
+    async def _begin_later(self) -> None:
+        import anyio
+
+        await anyio.sleep(PATIENCE_S)
+        self.begin()
 
     def keep(self, queries: set[Query]) -> None:
         """Stop the views of all other queries."""
         for query in [query for query in self._views if query not in queries]:
             self._views.pop(query).stop()
+
+
+async def _raise(error: Exception) -> None:
+    raise error

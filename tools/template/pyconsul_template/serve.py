@@ -194,10 +194,14 @@ class Service:
             backoff_cap=settings.backoff_max_s,
         )
         client = Client(options=settings.consul, transport=transport)
+
+        def failed(query: Query, error: Exception, _: float) -> None:
+            runner.failed(query, error)
+
         views = Views(
             client,
             self._changed,
-            on_error=lambda query, error, _: runner.failed(query, error),
+            on_error=failed,
             rules=rules,
             # Followers wait for the leader's data: that is a long poll itself.
             patient=settings.dedup is None,
