@@ -3,4 +3,17 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "client"))
+import pytest
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "client")]
+
+
+@pytest.fixture
+def agent(monkeypatch):
+    from client_stub import StubAgent
+
+    with StubAgent() as stub:
+        stub.put("/v1/status/leader", "127.0.0.1:8300")
+        monkeypatch.setenv("CONSUL_HTTP_ADDR", stub.address)
+        yield stub

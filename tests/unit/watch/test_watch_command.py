@@ -1,14 +1,11 @@
 """``pyconsul watch`` against a stub agent on 127.0.0.1."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from client_stub import StubAgent
+from watch_process import Command
 
 from pyconsul_watch.cli import watch_main
 from pyconsul_watch.shape import dumps, event_index, events_after, shape
@@ -21,14 +18,6 @@ PAIR = {
     "CreateIndex": 5,
     "ModifyIndex": 5,
 }
-
-
-@pytest.fixture
-def agent(monkeypatch):
-    with StubAgent() as stub:
-        stub.put("/v1/status/leader", "127.0.0.1:8300")
-        monkeypatch.setenv("CONSUL_HTTP_ADDR", stub.address)
-        yield stub
 
 
 def run(capsys, *argv):
@@ -97,47 +86,6 @@ def test_a_refusal_ends_it(agent, capsys):
         "Error querying Consul agent: Unexpected response code: 403 "
         "(Permission denied)\n"
     )
-
-
-class Command:
-    """The command in a process of its own; its output is read from a file."""
-
-    def __init__(self, tmp_path, *argv):
-        self.out = tmp_path / "out"
-        self.err = tmp_path / "err"
-        code = (
-            "import sys; from pyconsul_watch.cli import watch_main;"
-            "sys.exit(watch_main(sys.argv[1:]))"
-        )
-        with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", code, *argv],
-                stdout=out,
-                stderr=err,
-                env=os.environ | {"OUT": str(tmp_path)},
-            )
-
-    def until(self, text, path=None):
-        path = path or self.out
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if text in path.read_text():
-                return
-            assert self.process.poll() is None, self.err.read_text()
-            time.sleep(0.02)
-        raise AssertionError((text, path.read_text(), self.err.read_text()))
-
-    def end(self, number=signal.SIGINT):
-        self.process.send_signal(number)
-        return self.process.wait(20)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
 
 
 def test_a_handler_gets_every_change(agent, tmp_path):

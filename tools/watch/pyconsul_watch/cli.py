@@ -1,7 +1,8 @@
-"""``pyconsul watch``: print once, or run a handler for every change.
+"""``pyconsul watch``: print once, or handle every change.
 
 Observed: Consul 1.10.11 ``consul watch``: flags, output, exit codes. Different
-on purpose: a handler that fails or hangs does not end the watch.
+on purpose: a handler that fails or hangs does not end the watch, unless that
+is asked for.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from .spec import Spec, make_spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from .plans import WatchPlan
 
 USAGE = """\
 Usage: pyconsul watch [options] [child...]
@@ -45,11 +49,14 @@ Usage: pyconsul watch [options] [child...]
 
   Providing the watch type is required, and other parameters may be
   required or supported depending on the watch type: key, keyprefix,
-  services, nodes, service, checks, event.
+  services, nodes, service, checks, event. With -file the watches and their
+  handlers are those of files instead.
 
   A child that fails is reported and the watch goes on."""
 
 DEFAULT_TIMEOUT = 60.0
+POST_TIMEOUT = 10.0
+"""The reference's default for HTTP handlers."""
 PARAMETERS = ("key", "prefix", "service", "state", "name", "filter")
 
 
@@ -63,27 +70,50 @@ def watch_main(argv: list[str]) -> int:
         return 0
     except FlagError as error:
         return _fail(f"{error}\n{flags.help(USAGE)}", end="")
-    if not flags.text("type"):
+    if not flags.text("type") and not flags.many("file"):
         help_text = flags.help(USAGE)
         return _fail(f"Watch type must be specified\n\n{help_text}", end="")
     try:
-        spec = _spec(flags)
-    except OptionsError as error:
+        _agree(flags)
+        if flags.many("file"):
+            return _several(flags)
+        params = _params(flags)
+        spec = make_spec(flags.text("type"), params, flags.text("datacenter"))
+    except ClientError as error:
         return _fail(str(error))
+    return _one(flags, spec, params)
+
+
+def _one(flags: FlagSet, spec: Spec, params: dict[str, str | Sequence[str]]) -> int:
     try:
         options = from_flags(flags)
     except OptionsError as error:
         return _fail(f"Error connecting to Consul agent: {error}")
+    handled = flags.operands or flags.text("http-handler")
     try:
         _get("/v1/status/leader", options)
-        if not flags.operands:
+        if not handled and flags.text("format") == "json":
             print(dumps(_first(spec, options), pretty=True))
             return 0
     except ClientError as error:
         return _fail(f"Error querying Consul agent: {error}")
     except KeyboardInterrupt:
         return 0
-    return _watch(spec, options, flags)
+    return _watch(flags, options, [_plan(flags, spec, params, options.token)])
+
+
+def _several(flags: FlagSet) -> int:
+    plans = _from_files(flags)
+    try:
+        options = from_flags(flags)
+        _get("/v1/status/leader", options)
+    except OptionsError as error:
+        return _fail(f"Error connecting to Consul agent: {error}")
+    except ClientError as error:
+        return _fail(f"Error querying Consul agent: {error}")
+    except KeyboardInterrupt:
+        return 0
+    return _watch(flags, options, plans, reload=lambda: _from_files(flags))
 
 
 def declared() -> FlagSet:
@@ -123,12 +153,97 @@ def declared() -> FlagSet:
         "handler-timeout",
         DEFAULT_TIMEOUT,
         "How long a run of the child may take before it is killed; 0 for no limit. "
-        "The default is 1m.",
+        "The default is 1m; 10s for -http-handler.",
     )
+    _declare_own(flags)
     return flags
 
 
-def _spec(flags: FlagSet) -> Spec:
+def _declare_own(flags: FlagSet) -> None:
+    """Declare what the reference does not have."""
+    flags.strings(
+        "file",
+        "File or folder with watches as in an agent's configuration; may be given "
+        "several times. SIGHUP reads them again.",
+        placeholder="path",
+    )
+    flags.string(
+        "http-handler",
+        text="Send the JSON to this URL by POST, with its index in X-Consul-Index, "
+        "instead of running a command.",
+        placeholder="url",
+    )
+    flags.boolean(
+        "once", text="End after the first answer is printed or handled; 1 if it failed."
+    )
+    flags.boolean(
+        "skip-first", text="Do not handle the first answer, only what changes later."
+    )
+    flags.custom(
+        "debounce",
+        (0.0, 0.0),
+        _debounce,
+        "Handle changes as one, with the newest data, until there was none for MIN, "
+        "at most for MAX. MAX is four times MIN unless given.",
+        placeholder="min[:max]",
+    )
+    flags.custom(
+        "format",
+        "json",
+        _choice("json", "jsonl"),
+        "json prints the data once, jsonl a line of JSON with type, params, index "
+        "and result now and for every change. The default is json.",
+        placeholder="json|jsonl",
+    )
+    flags.custom(
+        "on-error",
+        "continue",
+        _choice("continue", "exit"),
+        "What to do when a handler failed: continue, or exit with status 1. The "
+        "default is continue.",
+        placeholder="continue|exit",
+    )
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise FlagError(f"must be {' or '.join(words)}")
+        return text
+
+    return parse
+
+
+def _debounce(text: str) -> tuple[float, float]:
+    from pyconsul_client.tool.schema import wait_times
+
+    try:
+        return wait_times(text)
+    except ValueError as error:
+        raise FlagError(str(error)) from error
+
+
+def _agree(flags: FlagSet) -> None:
+    """Raise OptionsError for flags that contradict each other."""
+    if flags.text("http-handler"):
+        from .files import check_url
+
+        check_url(flags.text("http-handler"))
+        if flags.operands:
+            raise OptionsError("Only one watch handler allowed")
+    own = [*PARAMETERS, "type", "tag", "passingonly", "http-handler"]
+    foreign = [f"-{name}" for name in own if name in flags.given]
+    if flags.many("file") and (foreign or flags.operands):
+        what = ", ".join(foreign) or "a command"
+        raise OptionsError(f"The watches are those of -file: {what} is too much")
+    handled = flags.operands or flags.text("http-handler")
+    if handled and flags.text("format") == "jsonl":
+        raise OptionsError("With -format=jsonl changes are printed, not handled")
+    if flags.switch("once") and flags.switch("skip-first"):
+        raise OptionsError("-once and -skip-first together leave nothing to do")
+
+
+def _params(flags: FlagSet) -> dict[str, str | Sequence[str]]:
     params: dict[str, str | Sequence[str]] = {}
     for name in PARAMETERS:
         if flags.text(name):
@@ -143,7 +258,56 @@ def _spec(flags: FlagSet) -> Spec:
             params["passingonly"] = "true" if parse_bool(passing) else "false"
         except ValueError as error:
             raise OptionsError(f"Failed to parse passingonly flag: {error}") from error
-    return make_spec(flags.text("type"), params, flags.text("datacenter"))
+    return params
+
+
+def _plan(flags: FlagSet, spec: Spec, params: dict[str, Any], token: str) -> WatchPlan:
+    from pyconsul_client.process import shell_argv
+
+    from .plans import HttpHandler, WatchPlan
+
+    argv, http = tuple(flags.operands), None
+    if argv and flags.switch("shell"):
+        argv = tuple(shell_argv(" ".join(argv)))
+    if url := flags.text("http-handler"):
+        chosen = "handler-timeout" in flags.given
+        within = flags.seconds("handler-timeout") if chosen else POST_TIMEOUT
+        http = HttpHandler(path=url, timeout=within)
+    given = dict(params)
+    if flags.text("datacenter"):
+        given["datacenter"] = flags.text("datacenter")
+    return WatchPlan(
+        type=spec.type,
+        path=spec.path,
+        params=spec.params,
+        given=given,
+        token=token,
+        argv=argv,
+        http=http,
+    )
+
+
+def _from_files(flags: FlagSet) -> list[WatchPlan]:
+    """Return the plans of the files; the flags are the defaults of each."""
+    import msgspec
+
+    from .files import load
+
+    plans = load(flags.many("file"), handlers=flags.text("format") == "json")
+    # Read again at every reload, as the file of a token may have changed.
+    token = from_flags(flags).token
+    dc = flags.text("datacenter")
+    made: list[WatchPlan] = []
+    for plan in plans:
+        params, given = plan.params, plan.given
+        if dc and "datacenter" not in given:
+            params, given = (*params, ("dc", dc)), given | {"datacenter": dc}
+        made.append(
+            msgspec.structs.replace(
+                plan, params=params, given=given, token=plan.token or token
+            )
+        )
+    return made
 
 
 def _first(
@@ -182,27 +346,38 @@ def _get(target: str, options: Options) -> bytes | None:
     return body
 
 
-def _watch(spec: Spec, options: Options, flags: FlagSet) -> int:
+def _watch(
+    flags: FlagSet,
+    options: Options,
+    plans: Sequence[WatchPlan],
+    reload: Callable[[], Sequence[WatchPlan]] | None = None,
+) -> int:
     # Imported here: asyncio and friends cost more than all of the above.
+    from typing import cast
+
     import anyio
 
-    from pyconsul_client.process import shell_argv
+    from .several import Setup, run_watches
+    from .watcher import How
 
-    from .watcher import Handler, run_until_signal
-
-    if flags.switch("shell"):
-        words = shell_argv(" ".join(flags.operands))
-    else:
-        words = flags.operands
-    handler = Handler(tuple(words), flags.seconds("handler-timeout"))
-    sys.stdout.flush()
+    quiet, most = cast("tuple[float, float]", flags.value("debounce"))
+    how = How(
+        once=flags.switch("once"),
+        skip_first=flags.switch("skip-first"),
+        exit_on_error=flags.text("on-error") == "exit",
+        quiet=quiet,
+        most=most,
+    )
+    setup = Setup(
+        options=options,
+        how=how,
+        timeout=flags.seconds("handler-timeout"),
+        named=reload is not None,
+    )
     try:
-        anyio.run(run_until_signal, spec, handler, options)
+        return anyio.run(run_watches, plans, setup, reload)
     except KeyboardInterrupt:
-        pass
-    except OptionsError as error:
-        return _fail(f"Error connecting to Consul agent: {error}")
-    return 0
+        return 0
 
 
 def _fail(text: str, end: str = "\n") -> int:

@@ -1,15 +1,14 @@
-"""The watch with a handler: a view, and a command run for each change.
+"""One watch: a view, and a handler called for each change.
 
 The watch outlives its handler: one that fails is reported, one that hangs is
-killed after its timeout, and changes during a run are joined into one more run
-with the newest data. Events are never lost by that: a run gets all that came
-since the last.
+killed after its timeout, and changes during a call are joined into one more
+call with the newest data. Events are never lost by that: a call gets all that
+came since the last.
 """
 
 from __future__ import annotations
 
 import math
-import signal
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,130 +16,159 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import msgspec
 
-from pyconsul_client.client import Client
-from pyconsul_client.errors import ClientError
-from pyconsul_client.options import Options
-from pyconsul_client.process import Runner
 from pyconsul_client.queries import Kind, Query
 from pyconsul_client.view import Rules, Views
 
+from .bursts import Burst
 from .shape import dumps, event_index, events_after, shape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pyconsul_client.client import Client
+    from pyconsul_client.errors import ClientError
 
-    from .spec import Spec
+    from .handlers import Handler
+    from .plans import WatchPlan
 
 STOP_GRACE = 5.0
 """Seconds a handler has to end after the signal that ends the watch."""
 
 
-class Handler(msgspec.Struct, frozen=True):
-    """The command to run, and for how long at most (seconds; 0: no limit)."""
+class How(msgspec.Struct, frozen=True, kw_only=True):
+    """When a handler is called and when a watch ends; times in seconds."""
 
-    argv: tuple[str, ...]
-    timeout: float = 0.0
+    once: bool = False
+    """End after the first answer, or the agent's refusal of one."""
+    skip_first: bool = False
+    """The first answer is no change."""
+    exit_on_error: bool = False
+    """End when the handler failed."""
+    quiet: float = 0.0
+    """Changes less than this apart are handled as one; 0: each by itself."""
+    most: float = 0.0
+    """Longest time a change may be held back for that."""
 
 
 class Watcher:
-    """Runs a handler at the first answer and at every change after it."""
+    """Calls a handler at the first answer and at every change after it."""
 
-    def __init__(self, spec: Spec, handler: Handler) -> None:
-        self.spec = spec
-        self.query = Query(
-            spec.path,
-            spec.params,
-            Kind.JSON,
-            monotonic=spec.type != "event",
+    def __init__(
+        self, plan: WatchPlan, handler: Handler, how: How, label: str = ""
+    ) -> None:
+        self._type = plan.type
+        # Which server answers is for the view to say.
+        params = tuple(pair for pair in plan.params if pair[0] != "stale")
+        self._stale = params != plan.params
+        self._query = Query(
+            plan.path, params, Kind.JSON, monotonic=plan.type != "event"
         )
-        self.runs = 0
-        """Handler runs so far."""
         self._handler = handler
-        self._runner = Runner()
+        self._how = how
+        self._label = label
+        """Names the watch where there are several."""
+        self._known = False
+        """Whether an answer was handled, or skipped."""
         self._newest: tuple[int, Any] | None = None
+        self._refusal: ClientError | None = None
         self._event_index = 0
         self._handled = ""
         self._changed = anyio.Event()
+        self._idle = anyio.Event()
+        self._idle.set()
+        self._stopping = False
 
-    async def watch(self, client: Client, *, stale: bool = False) -> None:
-        """Watch until cancelled."""
-        rules = Rules(wait=300.0, stale=stale, max_stale=math.inf)
+    async def watch(self, client: Client, *, stale: bool = False) -> bool:
+        """Watch until cancelled, or until it is over (see ``How``).
+
+        Returns whether all went well; raises OSError when output failed.
+        """
+        rules = Rules(wait=300.0, stale=stale or self._stale, max_stale=math.inf)
         views = Views(client, self._note, on_error=self._report, rules=rules)
         async with views:
-            self._view = views.get(self.query)
+            self._view = views.get(self._query)
             while True:
                 await self._changed.wait()
+                if self._refusal is not None:
+                    self._tell(f"Error querying Consul agent: {self._refusal}")
+                    return False
+                if self._known and self._how.quiet:
+                    await self._burst()
                 self._changed = anyio.Event()
                 assert self._newest is not None
-                await self._handle(*self._newest)
+                ok = await self._handle(*self._newest)
+                if self._how.once or (self._how.exit_on_error and not ok):
+                    return ok
 
     async def stop(self, number: int) -> None:
         """Pass a signal to a running handler and give it time to end."""
-        self._runner.send_signal(number)
+        self._stopping = True
+        self._handler.send_signal(number)
         with anyio.move_on_after(STOP_GRACE):
-            await self._runner.wait_idle()
+            await self._idle.wait()
+
+    async def aclose(self) -> None:
+        """Let go of what the handler keeps."""
+        await self._handler.aclose()
+
+    async def _burst(self) -> None:
+        now = anyio.current_time
+        burst = Burst(self._how.quiet, self._how.most, now())
+        while (left := burst.left(now())) > 0:
+            self._changed = anyio.Event()
+            with anyio.move_on_after(left):
+                await self._changed.wait()
+                burst.changed(now())
 
     def _note(self, query: Query) -> None:
         self._newest = (self._view.index, self._view.data)
         self._changed.set()
 
-    async def _handle(self, index: int, data: Any) -> None:
+    async def _handle(self, index: int, data: Any) -> bool:
+        """Return whether the data was handled well, or was no news."""
         try:
-            if self.spec.type == "event":
+            if self._type == "event":
                 events = events_after(data, self._event_index)
                 if data:
                     self._event_index = event_index(data[-1])
                     index = self._event_index
-                    if self.runs and not events:
-                        return
+                    if self._known and not events:
+                        return True
                 data = events
-            text = dumps(shape(self.spec.type, data))
+            text = dumps(shape(self._type, data))
         except ValueError as error:
-            print(f"Unexpected answer: {error}", file=sys.stderr)
-            return
-        if self.runs and self.spec.type != "event" and text == self._handled:
-            # Changed during the last run, and back to what that run was given.
-            return
+            self._tell(f"Unexpected answer: {error}")
+            return not self._how.once
+        if self._known and self._type != "event" and text == self._handled:
+            # Changed during the last call, and back to what that call was given.
+            return True
+        first, self._known = not self._known, True
         self._handled = text
-        self.runs += 1
-        outcome = await self._runner.run(
-            self._handler.argv,
-            stdin=text.encode() + b"\n",
-            env={"CONSUL_INDEX": str(index)},
-            timeout=self._handler.timeout or None,
-        )
-        if not outcome.ok:
-            print(f"Error executing handler: {outcome}", file=sys.stderr, flush=True)
+        if first and self._how.skip_first:
+            return True
+        if self._stopping:
+            return True
+        self._idle = anyio.Event()
+        try:
+            reason = await self._handler.call(index, text)
+        finally:
+            self._idle.set()
+        if reason:
+            self._tell(f"Error executing handler: {reason}")
+        return not reason
+
+    def _tell(self, text: str) -> None:
+        label = f"{self._label}: " if self._label else ""
+        print(f"{label}{text}", file=sys.stderr, flush=True)
 
     def _report(self, query: Query, error: ClientError, delay: float) -> None:
+        if self._how.once and not error.retryable:
+            self._refusal = error
+            self._changed.set()
+            return
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
         print(
-            f"{now}Z [ERROR] watch.watch: Watch errored: type={self.spec.type} "
+            f"{now}Z [ERROR] watch.watch: Watch errored: "
+            f"{self._label or f'type={self._type}'} "
             f'error="{error}" retry={delay:.3g}s',
             file=sys.stderr,
             flush=True,
         )
-
-
-async def run_until_signal(
-    spec: Spec,
-    handler: Handler,
-    options: Options,
-    signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
-) -> None:
-    """Watch until one of ``signals`` comes, which the handler gets too."""
-    with anyio.open_signal_receiver(*signals) as received:
-        async with (
-            Client(options=options) as client,
-            anyio.create_task_group() as group,
-        ):
-            watcher = Watcher(spec, handler)
-
-            async def watch() -> None:
-                await watcher.watch(client, stale=options.stale)
-
-            group.start_soon(watch)
-            async for number in received:
-                await watcher.stop(number)
-                break
-            group.cancel_scope.cancel()
