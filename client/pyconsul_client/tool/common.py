@@ -20,9 +20,12 @@ from .supervision import ChildRules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .schema import Scalar, Schema, Values
+
+    FlagRow = tuple[str, str, Scalar | None, str, str]
+    """A flag: name, path of its key, field (``None``: a switch), group, help."""
 
 AGENT = "Consul Options"
 EXEC = "Child Options"
@@ -115,7 +118,7 @@ COMMON: Schema = {
 }
 """The keys all tools have; a tool adds its own."""
 
-_FLAGS: tuple[tuple[str, str, Scalar | None, str, str], ...] = (
+_FLAGS: tuple[FlagRow, ...] = (
     ("consul-addr", "consul.address", text, AGENT, "Address of the agent."),
     ("consul-token", "consul.token", text, AGENT, "ACL token; -consul-token-file "
      "keeps it out of the process list."),
@@ -183,17 +186,31 @@ _UNSUPPORTED = ("vault", "nomad")
 
 def add_common_flags(flags: FlagSet) -> None:
     """Declare the flags every tool has."""
-    for name, _, field, group, help_text in _FLAGS:
-        if field is None:
-            flags.boolean(name, text=help_text, group=group)
-        else:
-            flags.custom(name, None, flag_parser(field), help_text, group=group)
+    declare(flags, _FLAGS)
     for name, _, help_text in _LISTS:
         flags.strings(name, help_text, group=EXEC)
     flags.string("consul-auth", text="USER or USER:PASSWORD.", group=AGENT)
     flags.strings("config", "Settings file or folder; may be repeated.", group=GENERAL)
     flags.boolean("version", text="Print the version.", group=GENERAL)
     flags.boolean("v", text="Print the version.", group=GENERAL)
+
+
+def declare(flags: FlagSet, rows: Iterable[FlagRow]) -> None:
+    """Declare the flags of a table."""
+    for name, _, field, group, help_text in rows:
+        if field is None:
+            flags.boolean(name, text=help_text, group=group)
+        else:
+            flags.custom(name, None, flag_parser(field), help_text, group=group)
+
+
+def given(flags: FlagSet, rows: Iterable[FlagRow]) -> Values:
+    """Return what the flags of a table gave, at the paths of their keys."""
+    values: Values = {}
+    for name, path, _, _, _ in rows:
+        if name in flags.given:
+            schema.put(values, path, flags.value(name))
+    return values
 
 
 def flag_parser(field: Scalar) -> Scalar:
@@ -219,10 +236,7 @@ def refuse_unsupported(argv: list[str]) -> None:
 
 def flag_values(flags: FlagSet) -> Values:
     """Return what the common flags gave."""
-    values: Values = {}
-    for name, path, _, _, _ in _FLAGS:
-        if name in flags.given:
-            schema.put(values, path, flags.value(name))
+    values = given(flags, _FLAGS)
     for name, path, _ in _LISTS:
         if name in flags.given:
             schema.put(values, path, flags.many(name))

@@ -24,6 +24,7 @@ from .job import Settings
 from .model import Pair, Rules, make_pair, overlap, parse_pair
 
 if TYPE_CHECKING:
+    from pyconsul_client.tool.common import FlagRow
     from pyconsul_client.tool.schema import Schema, Values
 
 DEFAULT_STATUS_DIR = "service/consul-replicate/statuses"
@@ -58,16 +59,14 @@ KEYS: Schema = common.COMMON | {
 }
 KEYS.pop("exec")
 
-_SWITCHES = (
-    ("once", "once", GROUP, "Copy once and end; wait for all prefixes."),
-    ("dry-run", "dry_run", GROUP, "Show what would change, change nothing."),
-    ("allow-mass-delete", "allow_mass_delete", SAFETY,
+_FLAGS: tuple[FlagRow, ...] = (
+    ("once", "once", None, GROUP, "Copy once and end; wait for all prefixes."),
+    ("dry-run", "dry_run", None, GROUP, "Show what would change, change nothing."),
+    ("allow-mass-delete", "allow_mass_delete", None, SAFETY,
      "Carry out deletes that are refused otherwise: an empty source, too many, "
      "a source whose index went back."),
-    ("allow-loop", "allow_loop", SAFETY,
+    ("allow-loop", "allow_loop", None, SAFETY,
      "Copy although the source is itself copied from the destination."),
-)  # fmt: skip
-_VALUES = (
     ("status-dir", "status_dir", text, GROUP,
      f"Folder of the status keys. The default is {DEFAULT_STATUS_DIR}."),
     ("status-addr", "status_addr", text, GROUP,
@@ -122,10 +121,7 @@ def make_flags() -> FlagSet:
     )
     flags.strings("dest-addr", "Agent to write to; may be repeated.", group=GROUP)
     flags.boolean("no-delete", text="Never delete anything.", group=SAFETY)
-    for name, _, group, help_text in _SWITCHES:
-        flags.boolean(name, text=help_text, group=group)
-    for name, _, field, group, help_text in _VALUES:
-        flags.custom(name, None, common.flag_parser(field), help_text, group=group)
+    common.declare(flags, _FLAGS)
     return flags
 
 
@@ -177,14 +173,8 @@ def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
 
 
 def _flag_values(flags: FlagSet) -> Values:
-    values = common.flag_values(flags)
+    values = common.flag_values(flags) | common.given(flags, _FLAGS)
     values.pop("exec", None)
-    for name, path, _, _ in _SWITCHES:
-        if name in flags.given:
-            schema.put(values, path, flags.switch(name))
-    for name, path, _, _, _ in _VALUES:
-        if name in flags.given:
-            schema.put(values, path, flags.value(name))
     for name, path, key in (
         ("exclude", "exclude", "source"),
         ("exclude-match", "exclude_matches", "pattern"),
