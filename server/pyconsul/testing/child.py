@@ -1,19 +1,72 @@
-"""The child process of ``ChildHost``: orders on stdin, outcomes on stdout."""
+"""A child process with agents: orders on a socket, outcomes in return.
+
+``run`` is called in a process just forked (``pyconsul.testing.forkserver``).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import contextlib
+import gc
+import os
+import socket
+import time
 
 import msgspec
 
-from pyconsul.agent.main import loop_factory
-from pyconsul.testing.hosts import LoopAgents, Order, Outcome
+from pyconsul.agent.main import GC_THRESHOLDS, loop_factory
+from pyconsul.testing.hosts import LoopAgents
+from pyconsul.testing.settings import Spec
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of an order; a specification has settings of a test's own making."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line to the child: what to do with an agent, or where it is at home."""
+
+    action: str
+    name: str = ""
+    spec: Spec | None = None
+    environ: tuple[tuple[bytes, bytes], ...] = ()
+    folder: bytes = b""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """A line from the child: the answer to the order; ``error`` if it failed."""
+
+    text: str = ""
+    error: str = ""
+
+
+def run(orders: socket.socket) -> None:
+    """Obey orders until they end, then end all agents."""
+    gc.set_threshold(*GC_THRESHOLDS)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_main(orders))
+
+
+async def _main(orders: socket.socket) -> None:
+    agents = LoopAgents()
+    reader, writer = await asyncio.open_unix_connection(sock=orders, limit=MAX_LINE)
+    try:
+        # The parent's end closes the socket, however it ends.
+        while line := await reader.readline():
+            outcome = await _obey(agents, msgspec.json.decode(line, type=Order))
+            writer.write(msgspec.json.encode(outcome) + b"\n")
+            await writer.drain()
+    except ConnectionError:
+        pass
+    finally:
+        await agents.close()
+        writer.close()
 
 
 async def _obey(agents: LoopAgents, order: Order) -> Outcome:
     try:
         match order:
+            case Order(action="settle"):
+                _settle(order)
             case Order(action="start", spec=spec) if spec is not None:
                 await agents.start(spec)
             case Order(action="problem", name=name):
@@ -27,18 +80,10 @@ async def _obey(agents: LoopAgents, order: Order) -> Outcome:
     return Outcome()
 
 
-async def _main() -> None:
-    agents = LoopAgents()
-    try:
-        # The parent's end closes stdin, however it ends.
-        while line := await asyncio.to_thread(sys.stdin.buffer.readline):
-            outcome = await _obey(agents, msgspec.json.decode(line, type=Order))
-            sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
-            sys.stdout.buffer.flush()
-    finally:
-        await agents.close()
-
-
-if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_main())
+def _settle(order: Order) -> None:
+    """Take the environment and the folder that the tests have now."""
+    os.environb.clear()
+    os.environb.update(order.environ)
+    time.tzset()
+    with contextlib.suppress(OSError):
+        os.chdir(order.folder)

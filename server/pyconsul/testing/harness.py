@@ -8,9 +8,10 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyconsul.testing.hosts import ChildHost, Host, ThreadHost
+from pyconsul.testing.children import ChildHost
+from pyconsul.testing.hosts import Host, ThreadHost
 from pyconsul.testing.settings import (
     HOST,
     PORTS,
@@ -19,10 +20,12 @@ from pyconsul.testing.settings import (
     free_ports,
     settings_flag,
 )
-from pyconsul_client.client import Client
 from pyconsul_client.errors import ApiError, TransportError
 from pyconsul_client.oneshot import request
 from pyconsul_client.options import resolve
+
+if TYPE_CHECKING:
+    from pyconsul_client.client import Client
 
 START_S = 20.0
 """How long an agent may take until it serves; far more than it needs."""
@@ -80,6 +83,9 @@ class Agent:
     @property
     def client(self) -> Client:
         """A new client of this agent; close it, or use it with ``async with``."""
+        # Here, since a child process has no use for it.
+        from pyconsul_client.client import Client
+
         return Client(self.address, environ={})
 
     @property

@@ -1,7 +1,8 @@
-"""Where the agents of a test run: a thread of this process, or a child process.
+"""Where the agents of a test run: the event loop of a thread, or of a child.
 
-Both have one event loop for all agents they hold, since agents mostly wait;
-what an agent logs is told from the context it was started in.
+Either has one loop for all agents it holds, since agents mostly wait; what an
+agent logs is told from the context it was started in. ``children`` has the host
+that is a child process.
 """
 
 from __future__ import annotations
@@ -9,15 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import subprocess
-import sys
 import threading
 from collections.abc import Coroutine
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import IO, Any, Protocol, TypeVar
-
-import msgspec
 
 from pyconsul.agent.lifecycle import Lifecycle
 from pyconsul.agent.logs import LogOutput
@@ -150,79 +147,3 @@ async def _finish() -> None:
     loop = asyncio.get_running_loop()
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A line to the child: what to do with an agent."""
-
-    action: str
-    name: str = ""
-    spec: Spec | None = None
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A line from the child: the answer to the order; ``error`` if it failed."""
-
-    text: str = ""
-    error: str = ""
-
-
-class ChildHost:
-    """Agents in a child process, which ends with its standard input."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "pyconsul.testing.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-
-    @property
-    def pid(self) -> int:
-        """Number of the child process."""
-        return self._child.pid
-
-    def _order(self, order: Order) -> str:
-        child = self._child
-        assert child.stdin is not None
-        assert child.stdout is not None
-        with self._lock:
-            try:
-                child.stdin.write(msgspec.json.encode(order) + b"\n")
-                child.stdin.flush()
-                line = child.stdout.readline()
-            except BrokenPipeError:
-                line = b""
-        if not line:
-            raise RuntimeError(f"the child process ended, status {child.wait()}")
-        outcome = msgspec.json.decode(line, type=Outcome)
-        if outcome.error:
-            raise RuntimeError(outcome.error)
-        return outcome.text
-
-    def start(self, spec: Spec) -> None:
-        """Begin to start an agent."""
-        self._order(Order(action="start", name=spec.name, spec=spec))
-
-    def problem(self, name: str) -> str:
-        """Return why an agent has ended, empty while it runs."""
-        return self._order(Order(action="problem", name=name))
-
-    def kill(self, name: str) -> None:
-        """End an agent; nothing if it has ended."""
-        self._order(Order(action="kill", name=name))
-
-    def close(self) -> None:
-        """End all agents and the child."""
-        child = self._child
-        assert child.stdin is not None
-        assert child.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.close()
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        child.stdout.close()
