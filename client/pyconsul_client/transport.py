@@ -96,7 +96,9 @@ class HttpTransport:
         self._options = options
         self._context: ssl.SSLContext | None = None
         self._httpx: httpx.AsyncClient | None = None
-        self._slots = anyio.Semaphore(POOL_SIZE, fast_acquire=True)
+        # Few lanes were asked for to have few connections: the pool is no larger.
+        pool = min(POOL_SIZE, max_lanes or POOL_SIZE)
+        self._slots = anyio.Semaphore(pool, fast_acquire=True)
         self._first = FirstFetches(self._shared)
         self._idle: list[Connection | FastConnection] = []
         self._lanes: set[_HttpLane] = set()

@@ -94,12 +94,16 @@ class Process:
 Start = Callable[..., Process]
 
 
-def starter(folder: Path) -> Iterator[Start]:
-    """Yield a function that starts it in the folder; end all after."""
+def starter(folder: Path, port: int = 0) -> Iterator[Start]:
+    """Yield a function that starts it in the folder; end all after.
+
+    ``port`` is the agent's.
+    """
+    agent = {"CONSUL_HTTP_ADDR": f"127.0.0.1:{port}"} if port else {}
     running: list[Process] = []
 
     def begin(*argv: str, program: tuple[str, ...] = (PROGRAM,), **env: str) -> Process:
-        one = Process(folder, (*program, *argv), env)
+        one = Process(folder, (*program, *argv), agent | env)
         running.append(one)
         return one
 

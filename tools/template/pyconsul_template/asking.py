@@ -29,7 +29,8 @@ class _UnixConnection(http.client.HTTPConnection):
 def fetch_status(address: str) -> Status:
     """Return the status of the instance at ``-status-addr``; raises OSError."""
     if address.startswith("unix:"):
-        path = "/" + address.removeprefix("unix:").lstrip("/")
+        path = address.removeprefix("unix:")
+        path = "/" + path.lstrip("/") if path.startswith("//") else path
         connection: http.client.HTTPConnection = _UnixConnection(path)
     else:
         host, port = split_address(address)

@@ -66,6 +66,8 @@ LOG_LEVELS = {
 MAX_FACTOR = 4
 """A wait of only a minimum has four times that as its maximum."""
 COMMAND_TIMEOUT = "30s"
+SHORT_QUESTIONS = 8
+"""Connections for what is answered at once, at most."""
 ONCE_ATTEMPTS = 12
 """Failures in a row that end a run with ``once``, as in the reference."""
 _ENVIRONMENT = (
@@ -142,7 +144,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     """Failures in a row of one query that end the run; 0 for no limit."""
     connections: int = 0
-    """Connections to the agent at most; 0 for what the agent allows."""
+    """Questions held by the agent at most; 0 for what the agent allows."""
     once: bool = False
     dry: bool = False
     explain: bool = False
@@ -241,7 +243,7 @@ def settle(
         backoff_s=seconds("consul.retry.backoff", retry.backoff),
         backoff_max_s=seconds("consul.retry.max_backoff", retry.max_backoff),
         attempts=_attempts(retry, file.once),
-        connections=file.consul.transport.max_conns_per_host,
+        connections=_held(file.consul.transport.max_conns_per_host),
         once=file.once,
         dry=dry,
         explain=explain,
@@ -262,6 +264,13 @@ def settle(
         telemetry=file.telemetry,
         watch_templates=file.watch_templates,
     )
+
+
+def _held(connections: int) -> int:
+    """Return how many connections may be held, of so many in all."""
+    if connections <= 0:
+        return 0
+    return max(1, connections - SHORT_QUESTIONS, connections // 2)
 
 
 def _attempts(retry: RetryBlock, once: bool) -> int:
