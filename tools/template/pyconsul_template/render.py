@@ -19,10 +19,7 @@ from jinja2 import (
     DictLoader,
     Environment,
     FileSystemLoader,
-    StrictUndefined,
     TemplateSyntaxError,
-    Undefined,
-    UndefinedError,
 )
 from jinja2 import (
     Template as JinjaTemplate,
@@ -32,10 +29,10 @@ from jinja2 import (
 )
 from jinja2.meta import find_undeclared_variables
 from jinja2.nodes import Name
-from jinja2.sandbox import SandboxedEnvironment
 from msgspec import Struct
 
 from pyconsul_template.engine import Outcome
+from pyconsul_template.environment import TemplateEnvironment
 from pyconsul_template.helpers import (
     FUNCTIONS_ONLY,
     HELPERS,
@@ -45,7 +42,6 @@ from pyconsul_template.helpers import (
 )
 from pyconsul_template.lookups import LOOKUP_FILTERS, Lookups
 from pyconsul_template.pending import absorbing
-from pyconsul_template.records import spellings
 from pyconsul_template.source import Entry, Source
 
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
@@ -90,24 +86,6 @@ class Rendered(Struct, frozen=True):
     outcome: Outcome[Entry]
 
 
-class _Missing(StrictUndefined):
-    """A name or key that is not there."""
-
-    __slots__ = ()
-
-    def softened(self) -> Undefined:
-        """Return the empty value for a missing key; itself for a denied access."""
-        if self._undefined_exception is not UndefinedError:
-            return self
-        return Undefined(
-            self._undefined_hint, self._undefined_obj, self._undefined_name
-        )
-
-
-_FIELDS: dict[type[Any], Mapping[str, str]] = {}
-"""The spellings of the records seen; a dictionary is the cheapest to ask."""
-
-
 class _Loader(FileSystemLoader):
     """A loader that notes which files it read."""
 
@@ -123,36 +101,6 @@ class _Loader(FileSystemLoader):
         return text, name, is_fresh
 
 
-class _Environment(SandboxedEnvironment):
-    """Jinja2's sandbox, lenient about missing keys when told so."""
-
-    is_lenient = True
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """Return an attribute or item, or what stands for a missing one."""
-        # The short way for records, in both spellings: fields are only data.
-        kind: type[Any] = type(obj)  # pyright: ignore[reportUnknownVariableType]
-        fields = _FIELDS.get(kind)
-        if fields is None and isinstance(obj, Struct):
-            fields = _FIELDS[kind] = spellings(kind)
-        if fields is not None:
-            field = fields.get(attribute)
-            if field is not None:
-                return getattr(obj, field)
-        value = super().getattr(obj, attribute)
-        return self._softened(value) if type(value) is _Missing else value
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        """Return an item or attribute, or what stands for a missing one."""
-        if isinstance(obj, Struct) and isinstance(argument, str):
-            return self.getattr(obj, argument)
-        value = super().getitem(obj, argument)
-        return self._softened(value) if type(value) is _Missing else value
-
-    def _softened(self, missing: _Missing) -> Undefined:
-        return missing.softened() if self.is_lenient else missing
-
-
 class Template:
     """A compiled template bound to a source of data."""
 
@@ -164,20 +112,19 @@ class Template:
         self._environment = self._make_environment()
         self._template = self._load()
 
-    def _make_environment(self) -> _Environment:
+    def _make_environment(self) -> TemplateEnvironment:
         source = self.source
         loader: BaseLoader
         if source.path is not None:
             loader = _Loader(source.path.parent)
         else:
             loader = DictLoader({self._label: source.contents})
-        environment = _Environment(
-            variable_start_string=source.left_delimiter,
-            variable_end_string=source.right_delimiter,
+        environment = TemplateEnvironment(
+            source.left_delimiter,
+            source.right_delimiter,
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
-            undefined=_Missing,
             loader=loader,
             auto_reload=False,
             extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"],
@@ -191,7 +138,9 @@ class Template:
             if name not in FUNCTIONS_ONLY | JINJA_FILTERS
         }
         filters |= {name: functions[name] for name in LOOKUP_FILTERS}
-        environment.globals.update(self._allowed(functions))
+        allowed = self._allowed(functions)
+        environment.globals.update(allowed)
+        environment.trust(allowed.values())
         environment.filters.update(self._allowed(filters))
         return environment
 

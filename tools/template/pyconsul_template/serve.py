@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -206,7 +207,17 @@ class Service:
             # Followers wait for the leader's data: that is a long poll itself.
             patient=settings.dedup is None,
         )
-        runner = Runner(settings, print_to_stdout, views.begin, self._passed)
+
+        def fetched() -> None:
+            nonlocal is_first
+            if is_first:
+                is_first = False
+                # Nothing of this goes away soon: no collection need look at it.
+                gc.freeze()
+                views.begin()
+
+        is_first = True
+        runner = Runner(settings, print_to_stdout, fetched, self._passed)
         runner.shows_diff = sys.stdout.isatty()
         self._runner = runner
         async with client, views:
