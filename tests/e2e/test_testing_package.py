@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -129,6 +130,35 @@ def test_an_agent_in_a_child_process() -> None:
         agent.request("GET", "/v1/status/leader")
 
 
+def test_a_child_has_what_the_tests_have_now(
+    consul_child_agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARK", "now")
+    monkeypatch.chdir(tmp_path)
+    check = {"id": "told", "name": "told", "args": ["sh", "-c", "echo $MARK; pwd"]}
+    settings = {
+        "enable_local_script_checks": True,
+        "checks": [check | {"interval": "1s", "timeout": "1m"}],
+    }
+    with run_agent(settings=settings, process=True) as agent:
+        told = agent.wait_for(
+            "/v1/agent/checks", lambda found: found["told"]["Output"], seconds=60
+        )
+    assert told["told"]["Output"] == f"now\n{tmp_path}\n"
+    # Another child is not asked for, nor has it been ended.
+    assert consul_child_agent.request("PUT", "/v1/kv/a", b"1") is True
+
+
+def test_a_child_that_is_killed_is_told_of(consul_child_agent: Agent) -> None:
+    os.kill(consul_child_agent._host.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="the child process ended, status -9"):
+        consul_child_agent.wait_for("/v1/agent/self", lambda _: False, seconds=60)
+
+
+def test_the_log_of_a_child_is_read_here(consul_child_agent: Agent) -> None:
+    assert "EventMemberJoin: node-1" in consul_child_agent.log
+
+
 def test_a_cluster_survives_its_leader(consul_cluster: Cluster) -> None:
     leader = consul_cluster.leader
     assert len(consul_cluster.followers) == 2
@@ -150,10 +180,10 @@ def test_a_cluster_has_client_agents() -> None:
         assert {one["Name"] for one in members} == {"server-1", "client-1"}
 
 
-def test_a_cluster_in_a_child_process() -> None:
-    with run_cluster(process=True) as cluster:
-        cluster.followers[0].kill()
-        assert cluster.leader.request("PUT", "/v1/kv/a", b"1") is True
+def test_a_cluster_in_a_child_process(consul_child_cluster: Cluster) -> None:
+    consul_child_cluster.followers[0].kill()
+    leader = consul_child_cluster.leader
+    assert leader.request("PUT", "/v1/kv/a", b"1") is True
 
 
 def test_they_are_quick_to_start() -> None:
