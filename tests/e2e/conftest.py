@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,14 +19,39 @@ from typing import Any
 
 import pytest
 
-START_S = 20.0
+START_S = 60.0
+
+
+def _candidates() -> Iterator[int]:
+    """Yield ports, other ones in each worker, round and round.
+
+    They are below those the kernel gives to clients: a port of these could be
+    some client's before the server that it was picked for is up.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    share = 2500
+    first = 10_000 + int(worker) % 8 * share
+    # Two runs at a time on one machine should not begin at the same one.
+    start = random.SystemRandom().randrange(share)
+    return (first + (start + at) % share for at in itertools.count())
+
+
+_ports = _candidates()
 
 
 def free_port() -> int:
-    """Return a TCP port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port nobody uses at this moment, neither for TCP nor for UDP."""
+    for port in itertools.islice(_ports, 2500):
+        with (
+            contextlib.suppress(OSError),
+            socket.socket() as stream,
+            socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+        ):
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            stream.bind(("127.0.0.1", port))
+            datagrams.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class RunningAgent:
@@ -102,7 +130,7 @@ class RunningAgent:
         return answer
 
     def eventually(
-        self, path: str, right: Callable[[Any], bool], seconds: float = 10.0
+        self, path: str, right: Callable[[Any], bool], seconds: float = 30.0
     ) -> Any:
         """Repeat a GET until its answer is right; return that answer."""
         deadline = time.monotonic() + seconds

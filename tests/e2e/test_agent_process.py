@@ -136,7 +136,7 @@ def test_a_taken_port_is_one_line_and_exit_1() -> None:
             [*COMMAND, "agent", "-dev", f"-http-port={port}", "-dns-port=-1"],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
         )
     assert done.returncode == 1
     assert done.stderr.strip() == (

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def _wait(right: Callable[[], bool], what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not right():
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)

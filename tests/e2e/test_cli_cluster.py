@@ -155,35 +155,39 @@ def test_info(cluster: Cluster) -> None:
     }
 
 
+def make_events(node: Node, logs: list[Path]) -> None:
+    """Register something and take it back until each of ``logs`` tells of it."""
+    deadline = time.monotonic() + 60
+    while not all("watched" in log.read_text() for log in logs):
+        assert time.monotonic() < deadline, [log.read_text() for log in logs]
+        node.put("/v1/agent/service/register", {"Name": "watched", "Port": 1})
+        node.put("/v1/agent/service/deregister/watched")
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("kind", ["server", "client"])
-def test_monitor(cluster: Cluster, kind: str) -> None:
+def test_monitor(cluster: Cluster, kind: str, tmp_path: Path) -> None:
     node = cluster.leader() if kind == "server" else cluster.clients[0]
+    # The quiet one first: once the others tell of events it follows as well.
     commands = {
+        "quiet": [*PYCONSUL, "monitor", "-log-level=err"],
         "text": [*PYCONSUL, "monitor", "-log-level=debug"],
         "json": [*PYCONSUL, "monitor", "-log-json", "-log-level=DEBUG"],
-        "quiet": [*PYCONSUL, "monitor", "-log-level=err"],
     }
-    following = {
-        name: subprocess.Popen(
-            words,
-            env=environment(node),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for name, words in commands.items()
-    }
+    logs = {name: tmp_path / name for name in commands}
+    following: dict[str, subprocess.Popen[bytes]] = {}
+    for name, words in commands.items():
+        with open(logs[name], "wb") as log:
+            following[name] = subprocess.Popen(
+                words, env=environment(node), stdout=log, stderr=subprocess.PIPE
+            )
     try:
-        time.sleep(1.5)
-        service = {"Name": "watched", "Port": 1}
-        for _ in range(5):
-            node.put("/v1/agent/service/register", service)
-            node.put("/v1/agent/service/deregister/watched")
-            time.sleep(0.2)
+        make_events(node, [logs["text"], logs["json"]])
         ended: dict[str, tuple[int, str, str]] = {}
         for name, process in following.items():
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
-            ended[name] = (process.returncode, out.decode(), err.decode())
+            _, err = process.communicate(timeout=60)
+            ended[name] = (process.returncode, logs[name].read_text(), err.decode())
     finally:
         for process in following.values():
             with contextlib.suppress(OSError):
@@ -337,9 +341,11 @@ def test_debug(cluster: Cluster, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        time.sleep(3)
-        node.put("/v1/agent/service/register", {"Name": "seen"})
-        out, err = process.communicate(timeout=60)
+        # All the while: nobody tells when the ten seconds begin.
+        while process.poll() is None:
+            node.put("/v1/agent/service/register", {"Name": "seen"})
+            time.sleep(0.2)
+        out, err = process.communicate()
     lines = out.decode().splitlines()
     assert (process.returncode, err) == (0, b"")
     assert lines[1:6] == [
@@ -367,17 +373,23 @@ def test_debug(cluster: Cluster, tmp_path: Path) -> None:
     assert b"MainThread" in files["goroutine.prof"]
 
 
-def test_a_monitor_tells_that_its_agent_has_ended(cluster: Cluster) -> None:
+def test_a_monitor_tells_that_its_agent_has_ended(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     node = cluster.clients[1]
-    with subprocess.Popen(
-        [*PYCONSUL, "monitor"],
-        env=environment(node),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        time.sleep(1.5)
+    seen = tmp_path / "seen"
+    with (
+        open(seen, "wb") as log,
+        subprocess.Popen(
+            [*PYCONSUL, "monitor", "-log-level=debug"],
+            env=environment(node),
+            stdout=log,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
+        make_events(node, [seen])
         node.kill()
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert err.decode() == (
         "\nRemote side ended the monitor! This usually means that the\n"

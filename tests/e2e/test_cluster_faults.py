@@ -20,6 +20,8 @@ import pytest
 from cluster import Namespaces, running
 from cluster_load import STAY, under_load
 
+# Longer than a follower waits for its leader before it stands itself.
+CUT_S = 1.5
 LEADER_KILLS = int(os.environ.get("PYCONSUL_LEADER_KILLS", "3"))
 
 needs_namespaces = pytest.mark.skipif(
@@ -58,14 +60,14 @@ def test_the_leader_is_paused(tmp_path: Path) -> None:
         old.signal(signal.SIGSTOP)
         others = [node for node in cluster.servers if node is not old]
         load.resumes(others, 15)
-        time.sleep(2)
+        load.works(100)
         old.signal(signal.SIGCONT)
         load.resumes(cluster.nodes, 15)
 
 
 def test_a_power_cut_of_all(tmp_path: Path) -> None:
     with running(tmp_path, 3, 1, settings=STAY) as cluster, under_load(cluster) as load:
-        time.sleep(1)
+        load.works(50)
         for node in cluster.nodes:
             node.signal(signal.SIGKILL)
         for node in cluster.nodes:
@@ -74,7 +76,7 @@ def test_a_power_cut_of_all(tmp_path: Path) -> None:
             node.start()
         cluster.settle()
         load.resumes(cluster.nodes, 20)
-        time.sleep(1)
+        load.works(50)
 
 
 def test_a_server_is_replaced_by_an_empty_one(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_server_is_replaced_by_an_empty_one(tmp_path: Path) -> None:
     }
     with running(tmp_path, 3, 1, settings=settings) as cluster:
         with under_load(cluster, 100) as load:
-            time.sleep(1)
+            load.works(100)
             victim = next(s for s in cluster.servers if s is not cluster.leader())
             victim.kill()
             victim.wipe()
@@ -139,7 +141,7 @@ def test_packets_get_lost_one_way(tmp_path: Path) -> None:
             follower = next(s for s in cluster.servers if s is not leader)
             for source, target in ((leader, follower), (follower, leader)):
                 network.cut(source, target)
-                time.sleep(1.5)
+                time.sleep(CUT_S)
                 load.resumes([s for s in cluster.servers if s is not follower], 15)
                 network.heal(source, target)
         load.resumes(cluster.nodes, 20)

@@ -192,7 +192,7 @@ def test_holders_that_sleep(cluster: Cluster, tmp_path: Path) -> None:
 
 def guard_of(keeper: int) -> int:
     """Return the process id of the guard that a keeper started."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -261,7 +261,7 @@ def test_the_keeper_killed_takes_its_child_along(
     until(pid, "\n")
     child = Path("/proc") / pid.read_text().strip()
     assert child.exists()
-    time.sleep(0.5)  # the guard begins after the child
+    guard_of(keeper.pid)  # begins after the child
     keeper.kill()
     keeper.wait()
     deadline = time.monotonic() + 10

@@ -186,10 +186,8 @@ def test_signals_reload_and_stop_the_template(scene: object, tmp_path: Path) -> 
         process.send_signal(signal.SIGHUP)
         s.until("the new template", lambda: out.read_text() == "v2 2")
 
-        begin = time.monotonic()
         process.terminate()
-        assert process.wait(10) == 0
-        assert time.monotonic() - begin < 5
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()

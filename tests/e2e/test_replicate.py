@@ -87,7 +87,7 @@ class Side:
 Sides = tuple[Side, Side]
 
 
-def until(ready: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(ready: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "waited in vain"
@@ -134,7 +134,7 @@ def daemon(
     finally:
         process.terminate()
         try:
-            assert process.wait(10) == 12
+            assert process.wait(30) == 12
         finally:
             process.kill()
 
@@ -323,7 +323,7 @@ def test_several_destinations_with_a_status_page(sides: Sides, tmp_path: Path) -
         process.send_signal(signal.SIGHUP)
         until(lambda: destination.pairs("b/") == {"b/a": "1"})
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 12
+        assert process.wait(30) == 12
         assert not pid_file.exists()
     finally:
         process.kill()

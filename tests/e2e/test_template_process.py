@@ -21,7 +21,7 @@ PROGRAM = Path(sys.executable).with_name("pyconsul-template")
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 
 
-def until(what: str, right: Callable[[], object], seconds: float = 20.0) -> None:
+def until(what: str, right: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -41,6 +41,13 @@ class Load:
         """Operations that succeeded so far."""
         return sum(client.done for client in self.kv)
 
+    def works(self, count: int, seconds: float = 60) -> None:
+        """Wait until so many more operations have succeeded."""
+        wanted, deadline = self.writes() + count, time.monotonic() + seconds
+        while self.writes() < wanted:
+            assert time.monotonic() < deadline, "the clients make no progress"
+            time.sleep(0.02)
+
     def resumes(self, nodes: list[Node], seconds: float) -> float:
         """Wait until each of ``nodes`` takes a write; return how long it took."""
         begun = time.monotonic()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ class Tool:
     """A running envconsul whose output is in files."""
 
     def __init__(self, folder: Path, port: int, *argv: str, **env: str) -> None:
+        self.folder = folder
         self.out, self.err = folder / "out", folder / "err"
         environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         environ["CONSUL_HTTP_ADDR"] = f"127.0.0.1:{port}"
@@ -33,9 +36,17 @@ class Tool:
             )
 
     def text(self) -> str:
+        """Return its output so far."""
         return self.out.read_text()
 
-    def until(self, words: str, count: int = 1, seconds: float = 15.0) -> None:
+    def said(self, words: str, count: int = 1, seconds: float = 60.0) -> None:
+        """Wait until it said the words so often on stderr."""
+        deadline = time.monotonic() + seconds
+        while self.err.read_text().count(words) < count:
+            assert time.monotonic() < deadline, (words, self.err.read_text())
+            time.sleep(0.02)
+
+    def until(self, words: str, count: int = 1, seconds: float = 60.0) -> None:
         """Wait until the output has the words so often."""
         deadline = time.monotonic() + seconds
         while self.text().count(words) < count:
@@ -49,7 +60,32 @@ class Tool:
         return self.wait()
 
     def wait(self) -> int:
-        return self.process.wait(20)
+        """Return the exit status of a process that is about to end."""
+        return self.process.wait(60)
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Return status and text of its status page, at ``-http-addr=unix:s.sock``."""
+        deadline = time.monotonic() + 60
+        while not (self.folder / "s.sock").exists():
+            assert time.monotonic() < deadline, self.err.read_text()
+            time.sleep(0.02)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(30)
+            sock.connect(str(self.folder / "s.sock"))
+            sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+        return int(answer.split()[1]), answer.partition("\r\n\r\n")[2]
+
+    def counted(self, metric: str, least: int) -> None:
+        """Wait until a metric has come to a number; the status page must be on."""
+        deadline = time.monotonic() + 60
+        while True:
+            found = re.search(rf"(?m)^{metric} (\d+)", self.ask("/metrics")[1])
+            assert found is not None, metric
+            if int(found[1]) >= least:
+                return
+            assert time.monotonic() < deadline, (found[0], self.err.read_text())
+            time.sleep(0.02)
 
 
 Start = Callable[..., Tool]

@@ -146,10 +146,13 @@ def test_a_sink_that_is_not_there_is_said_once(
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             telemetry = started(statsite_address=f"127.0.0.1:{probe.getsockname()[1]}")
+            async with asyncio.timeout(20):
+                while "failed to send metrics" not in caplog.text:
+                    telemetry.tick()
+                    await asyncio.sleep(0.005)
             for _ in range(3):
                 telemetry.tick()
-                for _ in range(20):
-                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.005)
             telemetry.stop()
 
     asyncio.run(run())

@@ -6,7 +6,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 
 import anyio
 import pytest
@@ -366,16 +365,14 @@ def test_runner_ends_groups_and_survives_failures(tmp_path):
         out = await runner.run(["/nonexistent/program"])
         assert out.code is None
         assert "executable file not found" in str(out)
-        began = time.monotonic()
         out = await runner.run(
             shell_argv("trap '' TERM; sleep 60 & echo $! > pid; wait; sleep 60"),
-            timeout=0.3,
+            timeout=0.5,
             grace=0.1,
             env={"PWD": str(tmp_path)},
         )
         assert out.timed_out
         assert not out.ok
-        assert time.monotonic() - began < 10
         pid = int((tmp_path / "pid").read_text())
         await until(lambda: not alive(pid))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import assume, given
@@ -90,9 +90,9 @@ def test_error_texts(pattern: str, message: str) -> None:
 
 def test_time_is_linear_where_backtracking_is_exponential() -> None:
     regex = compile_regex("^(a+)+(a|aa)*.*.*.*b$")
-    start = perf_counter()
+    start = process_time()
     assert not regex.search("a" * 20_000)
-    assert perf_counter() - start < 2
+    assert process_time() - start < 2
 
 
 def test_states_are_bounded() -> None:
@@ -149,8 +149,8 @@ def test_groups(pattern: str, text: str, groups: list[str]) -> None:
 
 def test_groups_take_linear_time_and_have_a_limit() -> None:
     regex = compile_regex("(a*)*b|(a|aa)*c")
-    start = perf_counter()
+    start = process_time()
     assert regex.groups("a" * 2000) is None
-    assert perf_counter() - start < 5
+    assert process_time() - start < 5
     with pytest.raises(RegexError, match="text too long"):
         regex.groups("a" * 1_000_000)
