@@ -39,6 +39,8 @@ def http_options(config: AgentConfig) -> HttpOptions:
         ),
         unprintable_char_filter=not raw.get("disable_http_unprintable_char_filter"),
         disable_coordinates=config.disable_coordinates,
+        cache_fetch_rate=config.cache.entry_fetch_rate,
+        cache_fetch_burst=config.cache.entry_fetch_max_burst,
         max_head_bytes=config.http.max_header_bytes or DEFAULT_HEAD_BYTES,
         translate_wan_addrs=config.translate_wan_addrs,
         server=config.server,
@@ -64,6 +66,9 @@ def dns_options(config: AgentConfig) -> DnsOptions:
         enable_additional_node_meta_txt=dns.enable_additional_node_meta_txt,
         allow_stale=dns.allow_stale,
         max_stale_s=dns.max_stale / SECOND,
+        use_cache=dns.use_cache,
+        cache_max_age_s=dns.cache_max_age / SECOND,
+        cache_fetch_rate=config.cache.entry_fetch_rate,
         recursors=tuple(recursor(text) for text in config.recursors),
         recursor_timeout_s=dns.recursor_timeout / SECOND,
         recursor_random=dns.recursor_strategy == "random",
@@ -85,7 +90,7 @@ def recursor(text: str) -> tuple[str, int]:
 
 def ui_path(config: AgentConfig) -> str:
     """Return where the UI is served, empty when it is off."""
-    if not config.ui:
+    if not config.ui and not config.ui_dir:
         return ""
     settings: dict[str, Any] = config.raw.get("ui_config") or {}
     path = settings.get("content_path") or config.raw.get("ui_content_path")

@@ -15,6 +15,7 @@ from pyconsul.agent.agent import Agent, Done
 from pyconsul.agent.debug_config import debug_config
 from pyconsul.agent.logs import LogOutput, Sink
 from pyconsul.agent.metrics.gauges import Process as ProcessGauges
+from pyconsul.agent.metrics.host_gauges import HostGauges
 from pyconsul.agent.metrics.registry import Metrics
 from pyconsul.agent.metrics.settings import telemetry_settings
 from pyconsul.agent.metrics.telemetry import Telemetry, limit
@@ -50,6 +51,11 @@ class FullAgent(Agent):
         )
         self._process_gauges = ProcessGauges(self.telemetry.metrics)
         self.telemetry.collectors += [self._process_gauges, self._measure]
+        if self.telemetry.settings.host_metrics:
+            host = HostGauges(
+                config.data_dir or "/", lambda: _proc_table("/proc/meminfo")
+            )
+            self.telemetry.collectors.append(host)
 
     # -- who we are -------------------------------------------------------
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,6 +34,7 @@ from pyconsul.agent.logs import LogOutput
 from pyconsul.agent.metrics.rooms import Rooms
 from pyconsul.agent.persist import write_atomic
 from pyconsul.agent.pools import Pools
+from pyconsul.agent.rejoin_age import RejoinAge
 from pyconsul.agent.reload import Reloader
 from pyconsul.agent.server_side import ServerSide
 from pyconsul.agent.watch_plans import read_watches
@@ -131,6 +133,8 @@ class Lifecycle:
             asyncio.ensure_future(self._join()),
             asyncio.ensure_future(self._stop.wait()),
         ]
+        if self._config.server:
+            work.append(asyncio.ensure_future(self._rejoin_age.run()))
         if self._pools.wan is not None:
             work.append(asyncio.ensure_future(self._pools.flood()))
         if self._config.auto_reload_config:
@@ -169,6 +173,8 @@ class Lifecycle:
         for warning in said:
             log.warning("%s", warning)
         _refuse_policies(config)
+        self._rejoin_age = RejoinAge(config, time.time)
+        self._rejoin_age.check()
         self._entries = BootstrapEntries(config)
         self._closing.push_async_callback(self._entries.stop)
         pools = self._pools = Pools(config, self._on_lan, self._on_wan)
@@ -313,7 +319,7 @@ class Lifecycle:
     async def _start_http(self, caller: Caller, agent: FullAgent) -> HttpServer:
         config = self._config
         options = http_options(config)
-        routes = build_routes(options, ui_path=ui_path(config))
+        routes = build_routes(options, ui_path=ui_path(config), ui_folder=config.ui_dir)
         add_agent_routes(routes, agent)
         side = self._server_side or self._client_side
         if side is not None:

@@ -25,6 +25,7 @@ TAKEN = frozenset(
     {
         "acl_tokens",
         "auto_reload_config",
+        "cache",
         "checks",
         "config_sources",
         "discard_check_output",
@@ -55,7 +56,7 @@ TAKEN_LIMITS = frozenset(
         "request_limits_write_rate",
     }
 )
-_TAKEN_RAW = frozenset({"cache", "config_entries", "telemetry", "watches"})
+_TAKEN_RAW = frozenset({"config_entries", "telemetry", "watches"})
 _SHOWN = {"dns": "dns_config", "http": "http_config", "acl_tokens": "acl.tokens"}
 _MADE = frozenset({"raw", "prometheus_retention", "node_id", "dev_mode"})
 
@@ -150,6 +151,8 @@ class Reloader:
                 max_conns_per_client=config.limits.http_max_conns_per_client,
                 discovery_max_stale=config.discovery_max_stale,
             )
+            cache = config.cache
+            face.recent.limit(cache.entry_fetch_rate, cache.entry_fetch_max_burst)
             face.forget()
         for server in self.dns:
             server.reconfigure(dns_options(config))

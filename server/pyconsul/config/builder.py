@@ -17,6 +17,7 @@ from pyconsul.config.definitions import check_from_config, service_from_config
 from pyconsul.config.flags import ParsedFlags
 from pyconsul.config.model import (
     AgentConfig,
+    CacheConfig,
     DnsConfig,
     Gossip,
     HttpConfig,
@@ -142,6 +143,7 @@ class _Builder:
             name: str(raw[key]) for key, name in _ACL_TOKENS.items() if raw.get(key)
         }
         given = cast("dict[str, Any]", acl.get("tokens", {}))
+        ui: Mapping[str, Any] = raw.get("ui_config", {})
         tokens |= {
             _RENAMED_TOKENS.get(name, name): value
             for name, value in given.items()
@@ -158,7 +160,8 @@ class _Builder:
             "log_level": str(raw.get("log_level", "INFO")).upper(),
             "leave_on_terminate": raw.get("leave_on_terminate", not server),
             "skip_leave_on_interrupt": raw.get("skip_leave_on_interrupt", server),
-            "ui": bool(raw.get("ui") or raw.get("ui_config", {}).get("enabled")),
+            "ui": bool(raw.get("ui") or ui.get("enabled")),
+            "ui_dir": str(raw.get("ui_dir") or ui.get("dir") or ""),
             "acl_enabled": bool(acl.get("enabled") or raw.get("acl_datacenter")),
             "acl_tokens": tokens,
             "raw": raw,
@@ -173,6 +176,7 @@ class _Builder:
             "limits": Limits(**limits),
             "dns": DnsConfig(**self._dns()),
             "http": HttpConfig(**self._section(HttpConfig, "http_config")),
+            "cache": CacheConfig(**self._section(CacheConfig, "cache")),
             "performance": Performance(**self._section(Performance, "performance")),
             "autopilot": self._autopilot(),
             "gossip_lan": Gossip(**self._section(Gossip, "gossip_lan")),

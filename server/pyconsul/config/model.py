@@ -5,12 +5,13 @@ Durations are integer nanoseconds; ports <= 0 are off (stored as -1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pyconsul.config.definitions import CheckDefinition, ServiceDefinition
-from pyconsul.types.durations import MINUTE, SECOND
+from pyconsul.types.durations import HOUR, MINUTE, SECOND
 from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
 
 
@@ -77,6 +78,14 @@ class DnsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """``cache``: fetches a second of one entry of the agent's cache."""
+
+    entry_fetch_rate: float = math.inf
+    entry_fetch_max_burst: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig:
     """``http_config``."""
 
@@ -138,6 +147,7 @@ class AgentConfig:
     limits: Limits = Limits()
     dns: DnsConfig = DnsConfig()
     http: HttpConfig = HttpConfig()
+    cache: CacheConfig = CacheConfig()
     performance: Performance = Performance()
     autopilot: AutopilotConfig = DEFAULT_AUTOPILOT
     recursors: tuple[str, ...] = ()
@@ -161,6 +171,8 @@ class AgentConfig:
     default_query_time: int = 300 * SECOND
     max_query_time: int = 600 * SECOND
     session_ttl_min: int = 10 * SECOND
+    server_rejoin_age_max: int = 168 * HOUR
+    """How long a server may have been away; it does not start after that."""
     leave_on_terminate: bool = False
     skip_leave_on_interrupt: bool = False
     rejoin_after_leave: bool = False
@@ -190,6 +202,8 @@ class AgentConfig:
     segment: str = ""
     enable_debug: bool = False
     ui: bool = False
+    ui_dir: str = ""
+    """A folder of files shown in place of the own pages."""
     acl_enabled: bool = False
     prometheus_retention: int = 0
     raft_snapshot_threshold: int = 16384

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from pyconsul.dns import codec
 from pyconsul.dns.codec import Answer, Authority, Query, Record, Service
+from pyconsul.dns.followed import FOLLOWED, FollowedReads
 from pyconsul.dns.names import (
     Lookup,
     below,
@@ -56,7 +57,9 @@ class Resolver:
         options: DnsOptions,
         recursor: Recursor,
         unix_time: Callable[[], float],
+        followed: FollowedReads | None = None,
     ) -> None:
+        self._followed = followed
         self._caller = caller
         self._options = options
         self._recursor = recursor
@@ -100,7 +103,14 @@ class Resolver:
     # -- what every answer uses
 
     async def _call(self, method: str, args: Any, resolved: Resolved) -> Any:
-        reply = self._caller.call(method, args)
+        if self._followed is not None and method in FOLLOWED and args.allow_stale:
+            reply = await self._followed.get(
+                method, args, self._options.cache_max_age_s
+            )
+            if not reply.cells:
+                resolved.cells = None
+        else:
+            reply = self._caller.call(method, args)
         if isinstance(reply, Future):
             # Something may change between that answer and our subscription.
             resolved.cells = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +28,11 @@ class DnsOptions:
     allow_stale: bool = True
     max_stale_s: float = 87600 * 3600.0
     """Stale answers whose contact with the leader is older are asked of it."""
+    use_cache: bool = False
+    """A client agent answers from replies that it follows (``followed.py``)."""
+    cache_max_age_s: float = 0.0
+    """A reply not confirmed for longer is fetched anew; 0: however old."""
+    cache_fetch_rate: float = math.inf
     recursors: tuple[tuple[str, int], ...] = ()
     recursor_timeout_s: float = 2.0
     recursor_random: bool = False

@@ -21,6 +21,7 @@ from typing import Any
 from pyconsul.dns import codec
 from pyconsul.dns.answers import Resolver
 from pyconsul.dns.codec import FormatError, Packing, Query
+from pyconsul.dns.followed import FollowedReads
 from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.recursor import Recursor
 from pyconsul.dns.resolved import Resolved
@@ -169,6 +170,7 @@ class DnsServer:
         self.measure: Callable[[int, float, bool], None] | None = None
         """Told of answers: how many, the milliseconds each took, and whether
         they were to reverse questions."""
+        self._followed: FollowedReads | None = None
         self.reconfigure(options)
         self._socket: socket.socket | None = None
         self._tcp: asyncio.Server | None = None
@@ -183,8 +185,15 @@ class DnsServer:
             options.recursor_timeout_s,
             self._random if options.recursor_random else None,
         )
+        if self._followed is not None:
+            self._followed.close()
+            self._followed = None
+        if options.use_cache:
+            self._followed = FollowedReads(
+                self._caller, time.monotonic, options.cache_fetch_rate
+            )
         self._resolver = Resolver(
-            self._caller, options, self._recursor, self._unix_time
+            self._caller, options, self._recursor, self._unix_time, self._followed
         )
         self._packing = Packing(
             udp_answer_limit=options.udp_answer_limit,
@@ -235,6 +244,8 @@ class DnsServer:
             self._socket.close()
         if self._tcp is not None:
             self._tcp.close()
+        if self._followed is not None:
+            self._followed.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -16,13 +16,16 @@ from pyconsul.http import (
     status,
     txn,
     ui_data,
+    ui_files,
     ui_page,
 )
 from pyconsul.http.face import HttpOptions, index_routes
 from pyconsul.http.routing import Routes
 
 
-def build_routes(options: HttpOptions, *, ui_path: str = "") -> Routes:
+def build_routes(
+    options: HttpOptions, *, ui_path: str = "", ui_folder: str = ""
+) -> Routes:
     """Return a table of all but the agent's routes, which it adds itself."""
     routes = Routes()
     index_routes(routes, ui_path)
@@ -39,7 +42,9 @@ def build_routes(options: HttpOptions, *, ui_path: str = "") -> Routes:
     keyring.add_routes(routes)
     query.add_routes(routes)
     ui_data.add_routes(routes)
-    if ui_path:
+    if ui_path and ui_folder:
+        ui_files.add_routes(routes, ui_path, ui_folder)
+    elif ui_path:
         ui_page.add_routes(routes, ui_path)
     if not options.acl_enabled:
         acl_off.add_routes(routes)

@@ -8,6 +8,7 @@ makes head and body for the wire.
 from __future__ import annotations
 
 import gzip
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,9 @@ class HttpOptions:
     max_conns_per_client: int = 200
     discovery_max_stale: int = 0
     use_cache: bool = True
+    cache_fetch_rate: float = math.inf
+    """How often a second one request of ``?cached`` asks servers."""
+    cache_fetch_burst: int = 2
     response_headers: Mapping[str, str] = field(default_factory=dict[str, str])
     block_endpoints: tuple[str, ...] = ()
     allow_write_from: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -93,7 +97,11 @@ class Face:
         self.caller = caller
         self.routes = routes
         self.hot = HotAnswers()
-        self.recent = RecentReplies(time.monotonic)
+        self.recent = RecentReplies(
+            time.monotonic,
+            rate=options.cache_fetch_rate,
+            burst=options.cache_fetch_burst,
+        )
         self.leads: Callable[[], bool] = lambda: False
         """Says whether kept answers to default reads may be given: this agent's
         server leads and holds its lease. Asked at most once a millisecond."""

@@ -11,6 +11,7 @@ tells the time since the leader was heard, is seen to at every use.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -183,13 +184,17 @@ class HotAnswers:
 
 
 class RecentReply:
-    """The last reply of a cached request; ``at`` in monotonic seconds."""
+    """The last reply of a cached request; ``at`` in monotonic seconds.
 
-    __slots__ = ("_reply", "at", "fresh")
+    ``tokens`` are the fetches it had left then.
+    """
 
-    def __init__(self, reply: Reply, at: float) -> None:
+    __slots__ = ("_reply", "at", "fresh", "tokens")
+
+    def __init__(self, reply: Reply, at: float, tokens: float) -> None:
         self._reply = reply
         self.at = at
+        self.tokens = tokens
         self.fresh = bool(reply.cells)
         for cell in reply.cells:
             cell.subscribe(self)
@@ -211,12 +216,38 @@ class RecentReply:
 
 
 class RecentReplies:
-    """The agent cache: last replies by request, oldest out first."""
+    """The agent cache: last replies by request, oldest out first.
 
-    def __init__(self, clock: Callable[[], float], max_entries: int = 1024) -> None:
+    ``rate`` and ``burst`` are fetches a second for one request, those of
+    ``cache.entry_fetch_rate`` and ``entry_fetch_max_burst``.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        max_entries: int = 1024,
+        rate: float = math.inf,
+        burst: int = 2,
+    ) -> None:
         self._clock = clock
         self._entries: dict[object, RecentReply] = {}
         self._max_entries = max_entries
+        self.limit(rate, burst)
+
+    def limit(self, rate: float, burst: int) -> None:
+        """Take new limits of fetching."""
+        self._rate = rate
+        self._burst = float(burst)
+
+    def may_fetch(self, entry: RecentReply) -> bool:
+        """Say whether a reply that is known may be fetched anew by now."""
+        return self._tokens(entry) >= 1.0
+
+    def _tokens(self, entry: RecentReply) -> float:
+        if math.isinf(self._rate):
+            return self._burst
+        earned = (self._clock() - entry.at) * self._rate
+        return min(entry.tokens + earned, self._burst)
 
     def get(self, key: object) -> RecentReply | None:
         """Return what is known of a request."""
@@ -225,11 +256,13 @@ class RecentReplies:
     def put(self, key: object, reply: Reply) -> None:
         """Remember a reply."""
         old = self._entries.pop(key, None)
+        tokens = self._burst
         if old is not None:
+            tokens = self._tokens(old)
             old.release()
         elif len(self._entries) >= self._max_entries:
             self._entries.pop(next(iter(self._entries))).release()
-        self._entries[key] = RecentReply(reply, self._clock())
+        self._entries[key] = RecentReply(reply, self._clock(), max(tokens - 1.0, 0.0))
 
     def age(self, entry: RecentReply) -> int:
         """Return whole seconds since a reply was fetched; 0 while it is true."""

@@ -280,6 +280,8 @@ def _read_cached(
 
     if known is not None and known.fresh and not args.min_query_index:
         return finish(known.reply, 0)
+    if known is not None and not recent.may_fetch(known):
+        return finish(known.reply, recent.age(known))
     try:
         reply = request.face.caller.call(method, args)
     except (BadRequestError, PermissionDeniedError):

@@ -374,7 +374,7 @@ def test_questions_are_counted_kept_or_not(catalog: Catalog) -> None:
     async def main() -> None:
         server = DnsServer(catalog, OPTIONS)
         server.measure = lambda count, ms, reverse: measured.append((count, reverse))
-        await server.start("127.0.0.1", 0)
+        await listen(server)
         try:
             for name, kind in (
                 ("web.service.consul", "A"),
@@ -390,6 +390,16 @@ def test_questions_are_counted_kept_or_not(catalog: Catalog) -> None:
     asyncio.run(main())
     names = sum(count for count, reverse in measured if not reverse)
     assert (names, measured[-1]) == (3, (1, True))
+
+
+async def listen(server: DnsServer) -> None:
+    """Begin on a port that is free for UDP and, as luck has it, for TCP."""
+    for _ in range(50):
+        try:
+            return await server.start("127.0.0.1", 0)
+        except OSError:
+            continue
+    raise AssertionError("no free port")
 
 
 async def ask_udp(port: int, name: str, kind: str) -> dns.message.Message:
@@ -448,7 +458,8 @@ def test_the_wan_addresses_of_another_datacenter(catalog: Catalog) -> None:
         assert resolved is not None
         packed = codec.pack(query, resolved.answer, Packing(), Random(1), tcp=True)
         message = dns.message.from_wire(packed)
-        return [rd.to_text() for rrset in message.answer for rd in rrset]
+        texts = [rrset.to_text() for rrset in message.answer]
+        return [line.split(" ", 4)[4] for text in texts for line in text.split("\n")]
 
     assert asked("far.node.dc2.consul", "A", translate=True) == ["198.51.100.9"]
     assert asked("far.node.dc2.consul", "A", translate=False) == ["10.0.0.9"]

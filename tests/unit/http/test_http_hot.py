@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from http_fakes import FakeCaller, FakeCell, ask, make_face
 
 from pyconsul.http.hot import HotAnswers, RecentReplies
@@ -163,3 +165,34 @@ def test_uses_of_a_kept_answer_are_told_once() -> None:
     answer.hits = 4
     cell.fire()  # what nobody was told of by then must not be lost
     assert tally.told == [(3, 500.0), (1, 500.0)]
+
+
+def test_one_entry_is_fetched_no_more_often_than_allowed() -> None:
+    now, cell = [100.0], FakeCell()
+    recent = RecentReplies(lambda: now[0], rate=0.5, burst=2)
+
+    def fetch() -> bool:
+        known = recent.get("k")
+        if known is not None and not recent.may_fetch(known):
+            return False
+        recent.put("k", Reply("v", 1, (cell,)))
+        return True
+
+    assert [fetch() for _ in range(4)] == [True, True, False, False]
+    now[0] += 2.0
+    assert [fetch() for _ in range(2)] == [True, False]
+    recent.limit(math.inf, 2)
+    assert all(fetch() for _ in range(9))
+
+
+def test_cached_answers_with_the_last_when_it_may_not_fetch() -> None:
+    caller = FakeCaller()
+    face = make_face(caller, cache_fetch_rate=1e-6, cache_fetch_burst=1)
+    cached(caller, Reply({"a": []}, 5, (caller.cell,)))
+    ask(face, "GET /v1/catalog/services?cached")
+    caller.cell.fire()
+    cached(caller, Reply({"b": []}, 6, (caller.cell,)))
+    last = ask(face, "GET /v1/catalog/services?cached")
+    assert last.body == b'{"a":[]}'
+    assert b"X-Cache: HIT\r\nAge: " in last.headers
+    assert ask(face, "GET /v1/catalog/services").body == b'{"b":[]}'

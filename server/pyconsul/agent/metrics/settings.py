@@ -22,6 +22,7 @@ class TelemetrySettings:
     statsite_address: str = ""
     dogstatsd_address: str = ""
     dogstatsd_tags: tuple[str, ...] = ()
+    host_metrics: bool = False
     retention_intervals: int = 0
     """Intervals a series is shown to Prometheus without news; 0: not at all."""
 
@@ -60,5 +61,6 @@ def telemetry_settings(raw: Mapping[str, Any], retention: int) -> TelemetrySetti
         statsite_address=str(given.get("statsite_address", "")),
         dogstatsd_address=str(given.get("dogstatsd_addr", "")),
         dogstatsd_tags=texts("dogstatsd_tags"),
+        host_metrics=bool(given.get("enable_host_metrics", False)),
         retention_intervals=-(-retention // (INTERVAL_S * SECOND)),
     )
