@@ -1,6 +1,7 @@
 """Every option of ``pyconsul watch`` that Consul's does not have, as a process."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -353,6 +354,22 @@ def test_several_watches_and_their_reload(agent, tmp_path):
         command.until("c 7\n")
         lines = sorted(command.out.read_text().splitlines())
         assert lines == ["a 5", "a 7", "b 5", "b 6", "c 5", "c 7"]
+        assert command.end() == 0
+
+
+def test_a_reload_may_come_at_the_very_start(agent, tmp_path):
+    put(agent, 0, 5, "a")
+    path = tmp_path / "w.hcl"
+    os.mkfifo(path)
+    with Command(tmp_path, f"-file={path}") as command:
+        # It reads the file now, and handles no signal yet.
+        with path.open("w") as file:
+            command.process.send_signal(signal.SIGHUP)
+            path.unlink()
+            path.write_text(watch_line("a", "echo b $CONSUL_INDEX"))
+            file.write(watch_line("a", "true"))
+        command.until("b 5\n")
+        assert command.err.read_text() == "Reloaded: 1 watches\n"
         assert command.end() == 0
 
 

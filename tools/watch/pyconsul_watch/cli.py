@@ -103,6 +103,17 @@ def _one(flags: FlagSet, spec: Spec, params: dict[str, str | Sequence[str]]) -> 
 
 
 def _several(flags: FlagSet) -> int:
+    import signal
+
+    # One that comes while we start is kept until it can be handled.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        return _start_several(flags)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_several(flags: FlagSet) -> int:
     plans = _from_files(flags)
     try:
         options = from_flags(flags)

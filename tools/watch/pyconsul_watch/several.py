@@ -152,6 +152,8 @@ async def run_watches(
     group = anyio.create_task_group()
     watches = Watches(setup, group)
     with anyio.open_signal_receiver(*signals) as received:
+        # SIGHUP may have been blocked until now; children inherit what is blocked.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         async with group:
             watches.configure(plans)
 
