@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import time
 
 import pytest
+from client_stub import StubAgent
 from watch_process import Command, Sink, own_certificate, until
 
 from pyconsul_watch.cli import watch_main
@@ -54,6 +56,79 @@ def test_what_makes_no_sense_is_refused(capsys, words, text):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(text)
+
+
+# -- where and how to ask ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("lines", [(), ("-format=jsonl", "-once")])
+def test_what_is_asked_for(agent, tmp_path, monkeypatch, lines):
+    """Both without asyncio and with it the request is the one of the flags."""
+    monkeypatch.delenv("CONSUL_HTTP_ADDR")
+    agent.put("/v1/health/service/web", [], index=5)
+    words = ("-type=service", "-service=web", "-tag=a", "-tag=b", "-passingonly=true")
+    more = ("-filter=Service.Port > 1", "-datacenter=dc2", "-stale", "-token=t")
+    where = f"-http-addr={agent.address}"
+    with Command(tmp_path, where, *lines, *words, *more) as command:
+        assert command.wait() == 0
+    _, target, headers, _ = agent.requests[-1]
+    assert target == (
+        "/v1/health/service/web?tag=a&tag=b&passing=1"
+        "&filter=Service.Port%20%3E%201&dc=dc2&stale="
+    )
+    assert headers["x-consul-token"] == "t"
+    (tmp_path / "token").write_text("filed\n")
+    more = (f"-token-file={tmp_path}/token",)
+    for kind, path in (
+        (("-type=checks", "-state=warning"), "/v1/health/state/warning"),
+        (("-type=checks", "-service=web"), "/v1/health/checks/web"),
+        (("-type=event", "-name=e"), "/v1/event/list?name=e"),
+        (("-type=keyprefix", "-prefix=p/"), "/v1/kv/p/?recurse="),
+    ):
+        agent.put(path.partition("?")[0], [], index=5)
+        with Command(tmp_path, where, *lines, *kind, *more) as command:
+            assert command.wait() == 0
+        assert agent.requests[-1][1] == path
+        assert agent.requests[-1][2]["x-consul-token"] == "filed"
+
+
+@pytest.mark.parametrize("lines", [(), ("-format=jsonl", "-once")])
+def test_an_agent_that_wants_certificates(tmp_path, lines):
+    tls = own_certificate(tmp_path)
+    own = tmp_path / "own.pem"
+    tls.load_verify_locations(own)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    with StubAgent(tls=tls) as agent:
+        agent.put("/v1/status/leader", "127.0.0.1:8300")
+        agent.put("/v1/kv/w", [PAIR], index=5)
+        where = f"-http-addr={agent.address}"
+        mine = (f"-client-cert={own}", f"-client-key={own}")
+        trust = f"-ca-file={own}"
+        with Command(tmp_path, where, *mine, *lines, *KEY) as command:
+            assert command.wait() == 1
+            assert "certificate" in command.err.read_text()
+        words = (where, *mine, trust, *lines, *KEY)
+        with Command(tmp_path, *words) as command:
+            assert command.wait() == 0, command.err.read_text()
+            assert '"Value"' in command.out.read_text()
+        for name, status in (("agent.test", 0), ("other.test", 1)):
+            named = f"-tls-server-name={name}"
+            with Command(tmp_path, named, *words) as command:
+                assert command.wait() == status, command.err.read_text()
+        folder = tmp_path / "trusted"
+        folder.mkdir()
+        (folder / f"{subject_hash(own)}.0").symlink_to(own)
+        trust = f"-ca-path={folder}"
+        with Command(tmp_path, where, *mine, trust, *lines, *KEY) as command:
+            assert command.wait() == 0, command.err.read_text()
+
+
+def subject_hash(path):
+    """Return what OpenSSL names a certificate's file in a folder of them."""
+    words = ["openssl", "x509", "-noout", "-subject_hash", "-in", path]
+    return (
+        subprocess.run(words, capture_output=True, check=True).stdout.decode().strip()
+    )
 
 
 # -- -once ----------------------------------------------------------------------

@@ -146,11 +146,18 @@ class Sink:
 
 
 def own_certificate(folder):
-    """Return the server side of TLS with a certificate nobody trusts."""
+    """Return the server side of TLS with a certificate nobody trusts.
+
+    ``own.pem`` in the folder has it and its key; it is for 127.0.0.1 and for
+    ``agent.test``.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    names = [
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        x509.DNSName("agent.test"),
+    ]
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -159,7 +166,7 @@ def own_certificate(folder):
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     path = folder / "own.pem"
