@@ -30,12 +30,8 @@ demo: $(VENV)/.runtime
 
 test: unit conformance
 
-# Tests of real processes share the cores with two other workers: what fails is
-# tried once more with the machine to itself, and has to pass there.
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS) || \
-	{ echo "what failed, once more by itself:"; \
-	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS); }
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 conformance: $(VENV)/.dev
 	$(BIN)/python tests/run_conformance.py

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RunningAgent
+from running_agent import RunningAgent
 
 Agents = Callable[..., RunningAgent]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import RunningAgent
+from running_agent import RunningAgent
 
 Agents = Callable[..., RunningAgent]
 

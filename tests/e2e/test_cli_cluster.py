@@ -192,8 +192,8 @@ def test_monitor(cluster: Cluster, kind: str, tmp_path: Path) -> None:
         for process in following.values():
             with contextlib.suppress(OSError):
                 process.kill()
-            process.wait()
-    assert all((status, err) == (0, "") for status, _, err in ended.values())
+            process.communicate()
+    assert all((status, err) == (0, "") for status, _, err in ended.values()), ended
     text = ended["text"][1]
     assert re.search(r"^\S+Z? \[(INFO|DEBUG)\] +agent: .*watched", text, re.MULTILINE)
     lines = [json.loads(line) for line in ended["json"][1].splitlines()]
@@ -344,6 +344,7 @@ def test_debug(cluster: Cluster, tmp_path: Path) -> None:
         # All the while: nobody tells when the ten seconds begin.
         while process.poll() is None:
             node.put("/v1/agent/service/register", {"Name": "seen"})
+            node.put("/v1/agent/service/deregister/seen")
             time.sleep(0.2)
         out, err = process.communicate()
     lines = out.decode().splitlines()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import RunningAgent, free_port
+from running_agent import RunningAgent, free_port
 
 REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
 CASES = Path(__file__).parents[1] / "tool_cases"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, Node
-from conftest import free_port
 from full_disk import TinyDisk, TinyDisks
+from running_agent import free_port
 
 pytestmark = pytest.mark.skipif(
     not TinyDisk.possible(), reason="may not mount file systems"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RunningAgent
+from running_agent import RunningAgent
 from template_process import PROGRAM, Start, run, starter, until
 
 ONE = {"contents": "{{ key('a') }}", "destination": "out"}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import RunningAgent, free_port
+from running_agent import RunningAgent, free_port
 
 PROGRAM = Path(sys.executable).with_name("pyconsul-template")
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
