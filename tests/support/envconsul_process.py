@@ -66,12 +66,11 @@ class Tool:
     def ask(self, path: str) -> tuple[int, str]:
         """Return status and text of its status page, at ``-http-addr=unix:s.sock``."""
         deadline = time.monotonic() + 60
-        while not (self.folder / "s.sock").exists():
-            assert time.monotonic() < deadline, self.err.read_text()
-            time.sleep(0.02)
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(30)
-            sock.connect(str(self.folder / "s.sock"))
+            while sock.connect_ex(str(self.folder / "s.sock")):
+                assert time.monotonic() < deadline, self.err.read_text()
+                time.sleep(0.02)
             sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             answer = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
         return int(answer.split()[1]), answer.partition("\r\n\r\n")[2]

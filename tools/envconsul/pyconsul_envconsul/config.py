@@ -11,7 +11,7 @@ from pyconsul_client.errors import ClientError, FlagError
 from pyconsul_client.goflags import FlagSet
 from pyconsul_client.tool import common, exits, schema
 from pyconsul_client.tool.exits import ToolError
-from pyconsul_client.tool.schema import Many, boolean, duration, strings, text
+from pyconsul_client.tool.schema import Many, boolean, duration, number, strings, text
 from pyconsul_client.tool.signals import parse_signal
 from pyconsul_client.tool.supervisor import Program
 
@@ -36,6 +36,8 @@ Usage: envconsul [options] [command...]
 OPTIONS = "Variable Options"
 DEFAULT_SETTLE = (0.25, 2.0)
 """Wait without ``-wait``, seconds: a set of changes is one restart."""
+DEFAULT_HOLD = 5.0
+"""Seconds a child that was started has to become ready, before others may."""
 FORMATS = ("dotenv", "export", "json", "systemd")
 
 
@@ -56,6 +58,9 @@ SCHEMA: Schema = common.COMMON | {
     ),
     "pristine": boolean,
     "required": strings,
+    "restart_hold": duration,
+    "restart_limit": number,
+    "restart_lock": text,
     "sanitize": boolean,
     "secret": Many(
         {
@@ -98,6 +103,11 @@ class Config:
         self.http_addr: str = values.get("http_addr", "")
         self.required: list[str] = values.get("required", [])
         self.missing_timeout: float | None = values.get("missing_timeout")
+        self.restart_lock: str = values.get("restart_lock", "").strip("/")
+        self.restart_limit: int = values.get("restart_limit", 1)
+        self.restart_hold: float = values.get("restart_hold", DEFAULT_HOLD)
+        if not self.restart_limit:
+            raise ValueError("restart_limit: at least one has to be let restart")
         self.filters = _filters(schema.get(values, "exec.env", {}))
         self.kill_signal: int = values.get("kill_signal", int(signal.SIGINT))
         self.kill_signal_given = "kill_signal" in values
@@ -170,12 +180,16 @@ class CommandLine:
                 values[name] = flags.switch(name)
         if "no-prefix" in flags.given:
             values["no_prefix"] = flags.switch("no-prefix")
-        if "missing-timeout" in flags.given:
-            values["missing_timeout"] = flags.seconds("missing-timeout")
+        for name in ("missing-timeout", "restart-hold"):
+            if name in flags.given:
+                values[name.replace("-", "_")] = flags.seconds(name)
+        if "restart-limit" in flags.given:
+            values["restart_limit"] = flags.number("restart-limit")
         for name, key in (
             ("cache", "cache"),
             ("http-addr", "http_addr"),
             ("on-change", "on_change"),
+            ("restart-lock", "restart_lock"),
         ):
             if name in flags.given:
                 values[key] = flags.text(name)
@@ -253,6 +267,21 @@ def _flags(add_service: Callable[[str, str], str]) -> FlagSet:
         "on-change",
         text="restart, signal:NAME, command:TEXT, exit or none. The default is "
         "restart.",
+    )
+    flags.string(
+        "restart-lock",
+        text="Path in KV: of all that name it only -restart-limit restart at a time.",
+    )
+    flags.integer(
+        "restart-limit",
+        1,
+        "How many may restart at a time; all have to give the same.",
+        unsigned=True,
+    )
+    flags.duration(
+        "restart-hold",
+        text="Time a new child has to become ready before the next restarts. The "
+        "default is 5s.",
     )
     flags.string(
         "cache",

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from .config import CommandLine, Config
     from .environment import Variables
     from .sources import Answer, Question
+    from .turn import Turn
     from .watch import Watch
 
 PATIENCE = 10.0
 """Seconds after which a missing variable is complained about, and again."""
 POLL = 1.0
+_RESTARTS = ("restart", "signal")
 WATCH_DELAY = 0.1
 """Seconds for the child to begin, or a short one to end, before views are made."""
 
@@ -53,6 +55,7 @@ class Runner:
         self._acted_on: Variables = {}
         """What the child was started with, or told of."""
         self._watch: Watch | None = None
+        self._turn: Turn | None = None
         self._supervisor: Supervisor | None = None
         self._first_change: float | None = None
         self._forced = False
@@ -63,6 +66,8 @@ class Runner:
     def environment(self) -> Mapping[bytes, bytes]:
         """Return the child's whole environment."""
         self._acted_on = self._variables
+        if self._turn is not None and self._turn.granted:
+            self._turn.finish()
         base = {} if self.config.pristine else self._parent
         return self.config.filters(base | self._variables)
 
@@ -102,6 +107,8 @@ class Runner:
                 finally:
                     if self._watch is not None:
                         self._watch.stop()
+                    if self._turn is not None:
+                        self._turn.stop()
                     if self._status is not None:
                         self._status.stop()
 
@@ -341,8 +348,11 @@ class Runner:
             # One command at a time: the newest variables come after this one.
             self._settle()
             return
+        if config.restart_lock and not force and config.on_change in _RESTARTS:
+            self._ask_for_turn()
+            return
         self._acted_on = self._variables
-        if force or config.on_change in ("restart", "signal"):
+        if force or config.on_change in _RESTARTS:
             config.journal.info("the environment changed")
             supervisor.restart(force=force)
         elif config.on_change == "command":
@@ -350,6 +360,42 @@ class Runner:
             supervisor.helper(Program(command, shell=True))
         elif config.on_change == "exit":
             supervisor.stop(exits.OK)
+
+    def _ask_for_turn(self) -> None:
+        """Wait for our turn; what changes until then comes with it."""
+        if self._turn is not None:
+            return
+        from .turn import Turn
+
+        supervisor = self._supervisor
+        assert supervisor is not None
+        self.config.journal.info(f"waiting for a turn at {self.config.restart_lock}")
+        self._turn = Turn(
+            self.config,
+            lambda: supervisor.call(self._turn_came),
+            lambda: supervisor.call(self._turn_went),
+        )
+        self._turn.start()
+
+    def _turn_came(self) -> None:
+        supervisor, turn = self._supervisor, self._turn
+        assert supervisor is not None
+        if turn is None:
+            return
+        if self._variables == self._acted_on:
+            # Changed back meanwhile, or a reload has restarted the child.
+            turn.finish(hold=False)
+            return
+        self.config.journal.info("the environment changed")
+        supervisor.restart()
+        if self.config.on_change == "signal":
+            self._acted_on = self._variables
+            turn.finish()
+
+    def _turn_went(self) -> None:
+        self._turn = None
+        if self._variables != self._acted_on:
+            self._settle()
 
     def _read_again(self) -> bool:
         try:
