@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import StrictUndefined, Undefined, UndefinedError
 from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.compiler import CodeGenerator, Frame
-from jinja2.nodes import Getattr
+from jinja2.nodes import Call, Expr, Getattr, Name, Node, Output, TemplateData
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 from msgspec import Struct
@@ -80,6 +80,60 @@ class _Generator(CodeGenerator):
         self.write(f") in environment.kinds_of_{node.attr} else ")
         self.write(f"environment.getattr(_r, {node.attr!r}))")
 
+    def visit_Call(
+        self, node: Call, frame: Frame, forward_caller: bool = False
+    ) -> None:
+        # Our own functions are called as they are. The arguments are written twice,
+        # so calls in them, which would be written four times, go the usual way.
+        is_plain = (
+            isinstance(node.node, Name)
+            and not (forward_caller or node.kwargs or node.dyn_args or node.dyn_kwargs)
+            and not any(_has_call(argument) for argument in node.args)
+        )
+        if not is_plain:
+            super().visit_Call(node, frame, forward_caller)
+            return
+        self.write("(_f(")
+        for argument in node.args:
+            self.visit(argument, frame)
+            self.write(", ")
+        self.write(") if id(_f := ")
+        self.visit(node.node, frame)
+        self.write(") in environment.own else environment.call(context, _f")
+        self.signature(node, frame)
+        self.write("))")
+
+    def visit_Output(self, node: Output, frame: Frame) -> None:
+        # A piece of text for all of them, where Jinja2 gives one for each.
+        if frame.buffer is not None or frame.require_output_check:
+            super().visit_Output(node, frame)
+            return
+        data: list[str] = []
+        children: list[Expr] = []
+        for child in node.nodes:
+            if isinstance(child, TemplateData):
+                data.append(child.data.replace("%", "%%"))
+            else:
+                data.append("%s")
+                children.append(child)
+        text = "".join(data)
+        if not children:
+            self.writeline(f"yield {text.replace('%%', '%')!r}", node)
+            return
+        self.writeline(f"yield {text!r} % (", node)
+        self.indent()
+        for child in children:
+            # On a line of its own, by which an error finds the template's line.
+            self.newline(child)
+            self.visit(child, frame)
+            self.write(",")
+        self.outdent()
+        self.writeline(")")
+
+
+def _has_call(node: Node) -> bool:
+    return isinstance(node, Call) or node.find(Call) is not None
+
 
 class _Compiled(BytecodeCache):
     """Compiled templates in memory: each is compiled to be checked, and to be run."""
@@ -117,25 +171,29 @@ class TemplateEnvironment(SandboxedEnvironment):
             bytecode_cache=_Compiled((left, right)),
             **options,
         )
-        self._own: frozenset[int] = frozenset()
+        self.own: frozenset[int] = frozenset()
+        """Functions to call as they are, by identity."""
 
     def trust(self, functions: Iterable[Callable[..., Any]]) -> None:
         """Call these without a look at what they are; they are kept in ``globals``."""
-        self._own = frozenset(map(id, functions))
+        self.own = frozenset(map(id, functions))
 
     def call(
         __self,  # pyright: ignore[reportSelfClsParameterName]
         __context: Context,
         __obj: Any,
         *args: Any,
+        _loop_vars: Any = None,
+        _block_vars: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Call an object from the template."""
-        if id(__obj) in __self._own:
-            # What the compiled code adds for functions that take the context.
-            kwargs.pop("_loop_vars", None)
-            kwargs.pop("_block_vars", None)
+        """Call an object; the two names are for functions that take the context."""
+        if id(__obj) in __self.own:
             return __obj(*args, **kwargs)
+        if _loop_vars is not None:
+            kwargs["_loop_vars"] = _loop_vars
+        if _block_vars is not None:
+            kwargs["_block_vars"] = _block_vars
         return super().call(__context, __obj, *args, **kwargs)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
