@@ -53,10 +53,6 @@ def test_names(agent: Any, start: Start, tmp_path: Path) -> None:
     way = ("-once", "-pristine", "-consul-retry=true")
     tool = start(*way, "-prefix=t/dir", "-no-prefix=false", env)
     assert shown(tool) == {"t_dir_b": "2"}
-    formats = [
-        f"-service-format-{field}=db_{field}"
-        for field in ("id", "name", "address", "tag", "port")
-    ]
     tool = start(
         *way,
         "-service-query=db",
@@ -75,7 +71,6 @@ def test_names(agent: Any, start: Start, tmp_path: Path) -> None:
         "DB_port": "5432",
     }
     assert shown(tool) == wanted
-    assert len(formats) == len(wanted)
     config = write(
         tmp_path,
         service={
@@ -106,12 +101,15 @@ def test_names(agent: Any, start: Start, tmp_path: Path) -> None:
 
 def test_the_environment_in_a_file(agent: Any, start: Start, tmp_path: Path) -> None:
     put(agent, app__A="1", app__B="2", app__C="3")
-    for names in (("allowlist", "denylist"), ("whitelist", "blacklist")):
-        env = {names[0]: ["[AB]"], names[1]: ["B"], "custom": ["X=1"]}
+    filters: list[dict[str, Any]] = [
+        {"allowlist": ["[AB]"], "denylist": ["B"], "custom": ["X=1"]},
+        {"whitelist": ["[AB]"], "blacklist": ["B"], "custom": ["X=1"]},
+    ]
+    for env in filters:
         block = {"command": ["/usr/bin/env"], "env": env}
         config = write(tmp_path, exec=block, prefix={"path": "app"})
         assert shown(start("-once", config)) == {"A": "1", "X": "1"}
-    env = {"pristine": True, "custom": ["X=1"], "whitelist": [], "blacklist": []}
+    env = {"pristine": True, "custom": ["X=1"]}
     block = {"command": ["/usr/bin/env"], "env": env}
     config = write(tmp_path, exec=block, prefix={"path": "app"})
     assert shown(start("-once", config)) == {"X": "1"}

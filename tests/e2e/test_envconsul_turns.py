@@ -97,7 +97,6 @@ def test_without_a_hold_all_come_to_the_newest(agent: Any, hosts: list[Start]) -
         put(agent, app__A=str(number))
     for tool in tools:
         tool.until("start A=4")
-    # What was left of the places is gone.
     for tool in tools:
         assert tool.end() == 12
     assert hosts[0](*LOCK, "-restart-limit=0", "true").wait() == 15
