@@ -143,9 +143,14 @@ class FlagSet:
         text: str = "",
         *,
         group: str = "Command Options",
+        explained: bool = False,
     ) -> None:
-        """Declare a switch."""
-        self._add(name, "bool", default, parse_bool, text, "", group)
+        """Declare a switch; ``explained`` ones say why a value is none.
+
+        Observed: only some of Consul's flags do, others say ``parse error``.
+        """
+        parse = _explained(parse_bool) if explained else parse_bool
+        self._add(name, "bool", default, parse, text, "", group)
 
     def integer(
         self,
@@ -155,22 +160,28 @@ class FlagSet:
         *,
         unsigned: bool = False,
         group: str = "Command Options",
+        explained: bool = False,
     ) -> None:
         """Declare a 64-bit number flag (decimal, or with Go's 0x, 0o, 0b)."""
+        kind = "ParseUint" if unsigned else "ParseInt"
 
         def parse(value: str) -> int:
             low, high = (0, 1 << 64) if unsigned else (-(1 << 63), 1 << 63)
             octal = value.lstrip("+-")
             legacy = len(octal) > 1 and octal[0] == "0" and octal.isdecimal()
-            number = int(value, 8 if legacy else 0)
-            if not value.isascii() or value.strip() != value:
-                raise ValueError(PARSE_ERROR)
+            try:
+                number = int(value, 8 if legacy else 0)
+            except ValueError:
+                number = None
+            if number is None or not value.isascii() or value.strip() != value:
+                raise ValueError(f'strconv.{kind}: parsing "{value}": invalid syntax')
             if not low <= number < high:
                 raise _RangeError("value out of range")
             return number
 
         placeholder = "uint" if unsigned else "int"
-        self._add(name, "one", default, parse, text, placeholder, group)
+        reader = _explained(parse) if explained else parse
+        self._add(name, "one", default, reader, text, placeholder, group)
 
     def duration(
         self,
@@ -179,9 +190,11 @@ class FlagSet:
         text: str = "",
         *,
         group: str = "Command Options",
+        explained: bool = False,
     ) -> None:
         """Declare a flag of a Go duration, read in seconds."""
-        self._add(name, "one", default, parse_duration, text, "duration", group)
+        parse = _explained(parse_duration) if explained else parse_duration
+        self._add(name, "one", default, parse, text, "duration", group)
 
     def custom(
         self,
@@ -321,6 +334,18 @@ class FlagSet:
 
 class _RangeError(ValueError):
     pass
+
+
+def _explained(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """Return ``parse`` with its reasons shown."""
+
+    def explaining(text: str) -> object:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise FlagError(str(error)) from None
+
+    return explaining
 
 
 def _convert(flag: _Flag, text: str) -> object:

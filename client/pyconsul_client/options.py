@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS = "127.0.0.1:8500"
 HTTP_GROUP = "HTTP API Options"
 MAX_TOKEN_FILE = 64 * 1024
+MAX_CA_FILE = 4 * 1024 * 1024
 
 
 class Options:
@@ -104,7 +105,8 @@ class Options:
 
         try:
             context = ssl.create_default_context(
-                cafile=self.ca_file or None, capath=self.ca_path or None
+                cafile=self.ca_file or None,
+                cadata=_authorities(self.ca_path) if self.ca_path else None,
             )
             if not self.verify:
                 context.check_hostname = False
@@ -159,10 +161,34 @@ def resolve(
     return options
 
 
+def _authorities(folder: str) -> str:
+    """Return the PEM of all certificates in a folder; raises OSError.
+
+    OpenSSL itself would want files that are named by the hash of what they hold.
+    """
+    import re
+
+    certificate = "-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----"
+    found: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda one: one.name):
+            if not entry.is_file():
+                continue
+            with open(entry.path, "rb") as file:
+                text = file.read(MAX_CA_FILE).decode("ascii", "replace")
+            found += re.findall(certificate, text)
+    if not found:
+        raise OSError(f"no certificates in {folder}")
+    return "\n".join(found)
+
+
 def add_client_flags(flags: FlagSet) -> None:
     """Declare the flags of every command that calls the HTTP API."""
     for name, text in _CLIENT_FLAGS:
-        flags.string(name, text=text, group=HTTP_GROUP)
+        # As in Go, a word in back quotes is what the value is called.
+        quoted = text.split("`")[1:2]
+        placeholder = quoted[0] if quoted else "value"
+        flags.string(name, text=text, placeholder=placeholder, group=HTTP_GROUP)
 
 
 def add_server_flags(flags: FlagSet) -> None:
@@ -178,6 +204,7 @@ def add_server_flags(flags: FlagSet) -> None:
         text="Permit any server to answer, not only the leader. This allows for "
         "lower latency and higher throughput, but may give older data.",
         group=HTTP_GROUP,
+        explained=True,
     )
 
 

@@ -16,6 +16,8 @@ from .output import STATES, line, pairs, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyconsul.filter.regex import Regex
     from pyconsul_client.goflags import FlagSet
 
@@ -50,12 +52,13 @@ def _members(flags: FlagSet) -> int:
     query = {"wan": "1"} if flags.switch("wan") else {}
     if not query:
         query["segment"] = flags.text("segment") or "_all"
-    if flags.text("filter"):
-        query["filter"] = flags.text("filter")
+    selects = _selection(flags.text("filter"))
     answer = AgentClient(flags).get(
         "/v1/agent/members", query, failing="Error retrieving members"
     )
-    members = [m for m in answer.records() if wanted.search(_status(m))]
+    members = [
+        one for one in answer.records() if wanted.search(_status(one)) and selects(one)
+    ]
     if not members:
         raise NothingFoundError
     members.sort(key=lambda m: (_tags(m).get("segment", ""), str(m["Name"])))
@@ -66,6 +69,18 @@ def _members(flags: FlagSet) -> int:
         head = ("Node", "Address", "Status", "Type", "Build", "Protocol", "DC")
         table([(*head, "Segment"), *map(_row, members)], {2: STATES})
     return 0
+
+
+def _selection(expression: str) -> Callable[[Record], bool]:
+    """Return what ``-filter`` selects. Agents of Consul 1.10 would ignore it."""
+    if not expression:
+        return lambda _: True
+    from pyconsul.filter import MEMBER, FilterError, compile_filter
+
+    try:
+        return compile_filter(expression, MEMBER)
+    except FilterError as error:
+        raise CommandError(f"Error retrieving members: {error}") from None
 
 
 def _tags(member: Record) -> dict[str, str]:

@@ -113,21 +113,34 @@ _SETTINGS = {
 
 
 def _declare_config(flags: FlagSet) -> None:
-    flags.boolean("cleanup-dead-servers", text="Remove servers that have failed.")
+    flags.boolean(
+        "cleanup-dead-servers", text="Remove servers that have failed.", explained=True
+    )
     flags.duration(
-        "last-contact-threshold", text="How long a healthy server may be silent."
+        "last-contact-threshold",
+        text="How long a healthy server may be silent.",
+        explained=True,
     )
     flags.integer(
         "max-trailing-logs",
         text="How many log entries a healthy server may be behind.",
         unsigned=True,
+        explained=True,
     )
-    flags.integer("min-quorum", text="How many voters always stay.", unsigned=True)
+    flags.integer(
+        "min-quorum", text="How many voters always stay.", unsigned=True, explained=True
+    )
     flags.duration(
-        "server-stabilization-time", text="How long a newcomer must be healthy to vote."
+        "server-stabilization-time",
+        text="How long a newcomer must be healthy to vote.",
+        explained=True,
     )
     flags.string("redundancy-zone-tag", text="Node meta key of a server's zone.")
-    flags.boolean("disable-upgrade-migration", text="Do not migrate to new versions.")
+    flags.boolean(
+        "disable-upgrade-migration",
+        text="Do not migrate to new versions.",
+        explained=True,
+    )
     flags.string("upgrade-version-tag", text="Node meta key of a server's version.")
 
 

@@ -13,6 +13,7 @@ from pyconsul.filter.regex import Regex, RegexError, compile_regex
 from pyconsul.filter.schema import (
     CHECK_SERVICE_NODE,
     HEALTH_CHECK,
+    MEMBER,
     NODE,
     NODE_INFO,
     NODE_SERVICE,
@@ -23,6 +24,7 @@ from pyconsul.filter.schema import (
 __all__ = [
     "CHECK_SERVICE_NODE",
     "HEALTH_CHECK",
+    "MEMBER",
     "NODE",
     "NODE_INFO",
     "NODE_SERVICE",

@@ -199,3 +199,12 @@ NODE_INFO: Schema = {
     "Checks": Field(attrgetter("checks"), Kind.OBJECTS, HEALTH_CHECK),
 }
 """``NodeInfo``: ``internal/ui/nodes``."""
+
+MEMBER: Schema = {
+    "Name": _key("Name"),
+    "Addr": _key("Addr"),
+    "Port": _key("Port", Kind.INT),
+    "Status": _key("Status", Kind.INT),
+    "Tags": Field(_item("Tags"), Kind.MAP, inner=_TEXT),
+}
+"""A member as ``agent/members`` tells it: for the command line."""
