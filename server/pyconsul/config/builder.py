@@ -27,6 +27,7 @@ from pyconsul.config.model import (
 )
 from pyconsul.config.refusals import LOG_LEVELS, refuse, warnings
 from pyconsul.config.sources import merge, parse_text, read_sources
+from pyconsul.config.support import idle_warnings
 from pyconsul.types.durations import DurationError, parse_duration
 from pyconsul.types.errors import ConfigError
 from pyconsul.types.operations import DEFAULT_AUTOPILOT, AutopilotConfig
@@ -129,6 +130,7 @@ class _Builder:
             made |= {"bootstrap": True, "bootstrap_expect": 0}
         refuse(made, raw, expect, self._host.max_files)
         self._warnings += warnings(made, raw, expect)
+        self._warnings += idle_warnings(raw, self._untold(made))
         made["warnings"] = tuple(self._warnings)
         return made
 
@@ -166,6 +168,19 @@ class _Builder:
             "acl_tokens": tokens,
             "raw": raw,
         }
+
+    def _untold(self, made: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values of keys without effect that ask for nothing."""
+        untold: dict[str, Any] = {
+            "acl.default_policy": "allow",
+            "default_intention_policy": "allow",
+            "enable_central_service_config": True,
+            "peering": {"enabled": True},
+            "primary_datacenter": made["datacenter"],
+        }
+        if self._dev:
+            untold["ports.grpc"] = _DEV["ports"]["grpc"]
+        return untold
 
     def _sections(self) -> dict[str, Any]:
         limits = self._section(Limits, "limits")
