@@ -54,7 +54,7 @@ def test_a_dev_agent_leads_answers_and_stops(agent: Any) -> None:
 
 def test_leaving_by_the_api_is_a_clean_end(agent: Any) -> None:
     agent.put("/v1/agent/leave")
-    assert agent.process.wait(10) == 0
+    assert agent.process.wait(60) == 0
 
 
 def test_an_http_check_reaches_the_catalog(
@@ -86,7 +86,7 @@ def test_a_hash_is_waited_for_until_the_service_changes(agent: Any) -> None:
     waiter = threading.Thread(target=wait)
     waiter.start()
     agent.put("/v1/agent/service/register", {"Name": "web", "Port": 2})
-    waiter.join(10)
+    waiter.join(60)
     assert found[0]["Port"] == 2
     assert found[0]["ContentHash"] != old
 

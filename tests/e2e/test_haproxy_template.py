@@ -61,7 +61,7 @@ class Traffic(threading.Thread):
 
     def stop(self) -> None:
         self._end.set()
-        self.join(10)
+        self.join(60)
         assert not self.is_alive()
 
     def since(self, moment: float) -> list[str]:

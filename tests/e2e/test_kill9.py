@@ -80,7 +80,7 @@ def test_kill_9_under_load_loses_no_acknowledged_write(
         agent.process.send_signal(signal.SIGKILL)
         agent.process.wait()
         for writer in writers:
-            writer.join(15)
+            writer.join(60)
         agent.start()
         status, entries = agent.request("GET", "/v1/kv/kill/?recurse")
         found = {} if status == 404 else {e["Key"]: _value(e) for e in entries}

@@ -75,6 +75,6 @@ def test_changes_of_leaders_lose_nothing(tmp_path: Path) -> None:
         finally:
             process.terminate()
             try:
-                assert process.wait(10) == 12
+                assert process.wait(60) == 12
             finally:
                 process.kill()

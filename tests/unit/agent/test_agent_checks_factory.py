@@ -186,7 +186,7 @@ def test_a_remote_alias_reports_from_the_second_failure_on() -> None:
 
             patch.setattr(asyncio, "sleep", at_once)
             runner.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await servers.drained.wait()
         runner.stop()
         return seen, servers

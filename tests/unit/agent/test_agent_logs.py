@@ -147,7 +147,7 @@ def test_a_file_that_cannot_be_rotated_is_written_on(tmp_path: Path) -> None:
 def bound(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.bind(str(path))
-    sock.settimeout(10)
+    sock.settimeout(60)
     return sock
 
 
@@ -197,7 +197,7 @@ def test_a_syslog_that_was_started_anew_is_found(tmp_path: Path) -> None:
 def test_without_a_socket_syslog_is_udp_or_lost(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(10)
+        sock.settimeout(60)
         handler = syslog(tmp_path / "none", sock.getsockname())
         handler.emit(record("by udp"))
         assert sock.recv(MESSAGE_BYTES).endswith(b"agent: by udp")

@@ -30,12 +30,12 @@ class StubAgent:
 
     def __enter__(self):
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *exc):
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def put(self, path, value, index=None, status=200):
         """Set what a path answers; wakes the questions waiting for it."""

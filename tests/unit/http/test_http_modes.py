@@ -54,7 +54,7 @@ def on_node(test: Callable[[Node], Coroutine[Any, Any, None]]) -> Callable[[], N
         _, port = await node.server.start("127.0.0.1", 0)
         try:
             node.reader, node.writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.wait_for(test(node), 10)
+            await asyncio.wait_for(test(node), 60)
             node.writer.close()
         finally:
             await node.server.stop()

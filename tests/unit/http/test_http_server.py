@@ -71,7 +71,7 @@ def run(work: Callable[[Room], Awaitable[None]], **options: Any) -> None:
         room = Room(**options)
         _, room.port = await room.server.start("127.0.0.1", 0)
         try:
-            await asyncio.wait_for(work(room), 10)
+            await asyncio.wait_for(work(room), 60)
         finally:
             await room.server.stop()
             for client in room.clients:

@@ -42,7 +42,7 @@ def write(store: DiskStore, *batches: list[Entry], state: HardState | None = Non
         done = threading.Event()
         errors: list[OSError | None] = []
         store.submit(state, batch, lambda e, d=done, r=errors: (r.append(e), d.set()))
-        assert done.wait(10)
+        assert done.wait(60)
         assert errors == [None]
 
 

@@ -41,7 +41,7 @@ def serve(answers: list[bytes], work: Work, *, keep: bool = True) -> list[bytes]
         options = resolve({}, address=f"127.0.0.1:{port}", token="secret")
         agent = Agent(options, "dc9")
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await work(agent)
         finally:
             agent.close()

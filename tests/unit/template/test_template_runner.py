@@ -56,7 +56,7 @@ class Bench:
         """Let the runner work until so many renders, or until a condition holds."""
         runner = self.runner
         assert runner is not None
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while not (  # noqa: ASYNC110 - other processes change it
                 runner.renders >= reached if isinstance(reached, int) else reached()
             ):
