@@ -184,11 +184,12 @@ _LISTS = (
 _UNSUPPORTED = ("vault", "nomad")
 
 
-def add_common_flags(flags: FlagSet) -> None:
-    """Declare the flags every tool has."""
-    declare(flags, _FLAGS)
-    for name, _, help_text in _LISTS:
-        flags.strings(name, help_text, group=EXEC)
+def add_common_flags(flags: FlagSet, *, child: bool = True) -> None:
+    """Declare the flags every tool has; those about a child if it can have one."""
+    declare(flags, (row for row in _FLAGS if child or row[3] != EXEC))
+    if child:
+        for name, _, help_text in _LISTS:
+            flags.strings(name, help_text, group=EXEC)
     flags.string("consul-auth", text="USER or USER:PASSWORD.", group=AGENT)
     flags.strings("config", "Settings file or folder; may be repeated.", group=GENERAL)
     flags.boolean("version", text="Print the version.", group=GENERAL)

@@ -39,11 +39,15 @@ Usage: pyconsul-replicate [options]
 GROUP = "Replication Options"
 SAFETY = "Safety Options"
 
+_SIDE: Schema = {
+    name: common.CONSUL[name]
+    for name in ("address", "token", "token_file", "auth", "ssl")
+}
 KEYS: Schema = common.COMMON | {
     "allow_loop": boolean,
     "allow_mass_delete": boolean,
     "delete": boolean,
-    "destination": Many(common.CONSUL | {"datacenter": text}),
+    "destination": Many(_SIDE | {"datacenter": text}),
     "dry_run": boolean,
     "exclude": Many({"source": text}),
     "exclude_matches": Many({"pattern": text}),
@@ -53,7 +57,7 @@ KEYS: Schema = common.COMMON | {
         {"source": text, "datacenter": text, "destination": text, "key": boolean}
     ),
     "reconcile_interval": duration,
-    "source": One(common.CONSUL),
+    "source": One(_SIDE),
     "status_addr": text,
     "status_dir": text,
 }
@@ -113,7 +117,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 def make_flags() -> FlagSet:
     """Return the declared flags."""
     flags = FlagSet()
-    common.add_common_flags(flags)
+    common.add_common_flags(flags, child=False)
     flags.strings("prefix", "SRC@DC[:DST], or key:KEY@DC[:DST].", group=GROUP)
     flags.strings("exclude", "Text prefix of source keys to leave out.", group=GROUP)
     flags.strings(
@@ -174,7 +178,6 @@ def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
 
 def _flag_values(flags: FlagSet) -> Values:
     values = common.flag_values(flags) | common.given(flags, _FLAGS)
-    values.pop("exec", None)
     for name, path, key in (
         ("exclude", "exclude", "source"),
         ("exclude-match", "exclude_matches", "pattern"),

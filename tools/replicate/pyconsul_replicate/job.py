@@ -108,7 +108,8 @@ class Job:
     @property
     def name(self) -> str:
         """The job in messages."""
-        left = f"{self.pair.source or '/'}@{self._datacenters[0]}"
+        datacenter = self._datacenters[0]
+        left = (self.pair.source or "/") + (f"@{datacenter}" if datacenter else "")
         right = f"{self.destination.agent.name} {self.pair.destination or '/'}"
         return f"{left} to {right}"
 

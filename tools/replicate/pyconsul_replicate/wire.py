@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 
 import msgspec
 
@@ -168,6 +169,9 @@ class Agent:
             raise TransportError(f"{self.name}: no answer in {within:g} s") from error
         except TransportError as error:
             raise TransportError(f"{self.name}: {error}") from error
+        except ssl.SSLError as error:
+            text = str(getattr(error, "verify_message", "")) or error.reason
+            raise TransportError(f"{self.name}: TLS: {text or error}") from error
         except OSError as error:
             # asyncio puts words of its own over the system's.
             number = error.errno or 0
