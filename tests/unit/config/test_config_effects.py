@@ -137,13 +137,13 @@ def given(config: AgentConfig) -> dict[str, Any]:
     """Return what the parts of an agent are made with."""
     pools = Pools(config, lambda event: None, lambda event: None)
     shown: dict[str, Any] = {
-        "http": http_options(config),
-        "ui": (ui_path(config), config.ui_dir),
-        "dns": dns_options(config),
+        "http_face": http_options(config),
+        "pages": ui_path(config),
+        "dns_face": dns_options(config),
         "requests": request_limits(config.limits),
         "times": call_times(config),
         "telemetry": telemetry_settings(config.raw, config.prometheus_retention),
-        "tls": check_tls(config),
+        "checks_tls": check_tls(config),
     }
     for name, pool in (("lan", pools.lan), ("wan", pools.wan)):
         if pool is not None:
