@@ -13,7 +13,6 @@ import msgspec
 
 from pyconsul_client.errors import OptionsError
 from pyconsul_client.goflags import parse_duration
-from pyconsul_client.process import shell_argv
 
 from .spec import AGENT_ONLY, make_spec
 
@@ -162,6 +161,8 @@ def _handler(
     if handler is not None:
         if not isinstance(handler, str):
             raise OptionsError("Watch handler must be a string")
+        from pyconsul_client.process import shell_argv  # brings anyio
+
         warnings.append(
             "The 'handler' field in watches has been deprecated and replaced with "
             "the 'args' field. See https://www.consul.io/docs/agent/watches.html"

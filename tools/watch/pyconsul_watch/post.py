@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
 import msgspec
 
 if TYPE_CHECKING:
@@ -67,7 +66,9 @@ class Post:
 
     async def send(self, index: int, text: str) -> Sent:
         """Send an index and its JSON; raises PostError when no answer came."""
-        import httpx  # its import is too dear for who has no such handlers
+        # Their imports are too dear for who has no such handlers.
+        import anyio
+        import httpx
 
         options = self._options
         headers = [*options.header]
