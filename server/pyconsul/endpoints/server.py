@@ -40,6 +40,7 @@ from pyconsul.endpoints import (
 from pyconsul.endpoints.blocking import BlockingQueries
 from pyconsul.endpoints.coordinate import CoordinateBatches
 from pyconsul.endpoints.duties import ClusterDuties
+from pyconsul.endpoints.follower_reads import FollowerReads
 from pyconsul.endpoints.futures import then
 from pyconsul.endpoints.lock_delay import LockDelays
 from pyconsul.endpoints.request_limits import (
@@ -94,6 +95,11 @@ class Log(Protocol):
     @property
     def has_leader_contact(self) -> bool:
         """This server has ever led or heard a leader."""
+        ...
+
+    @property
+    def applied_index(self) -> int:
+        """The index up to which the state has taken the log in."""
         ...
 
     def has_lease(self) -> bool:
@@ -213,6 +219,9 @@ LOCAL: dict[str, WriteHandler] = {
 """Answered by any server from what it knows, leader or not."""
 # New nouns: import above, then one line in each table they have.
 
+_BY_STATE = (READS.keys() | QUERIES.keys()) - operator.READS.keys()
+"""Reads whose answer is in the replicated state, whichever server has it."""
+
 
 class Server:
     """Implements ``Caller`` over the log and the state of this server."""
@@ -251,6 +260,9 @@ class Server:
         self.routed = RoutedCalls(_LeaderTarget(self), random, hold_s, times)
         self.limiter = RequestLimiter(options.request_limits)
         self.shared = SharedReads(self._start_read, random, hold_s, times)
+        self.follower_reads = FollowerReads(
+            self.ask_leader, self._answer, self.shared.call, self._applied_index
+        )
         self.lock_delays = LockDelays(self.now)
         self.session_timers = SessionTimers(self)
         self.tombstones = TombstoneReaper(self)
@@ -282,6 +294,8 @@ class Server:
             elif not args.require_consistent:
                 if log.has_lease():
                     return self._answer(method, args)
+                if not args.min_query_index and method in _BY_STATE:
+                    return self.follower_reads.call(method, args)
             elif log.is_leader:
                 confirmed = log.verify_leader()
                 if confirmed.done() and confirmed.exception() is None:
@@ -329,6 +343,16 @@ class Server:
 
     def _start_read(self, method: str, args: Any) -> Future[Reply]:
         return self.routed.start(method, args, repeats=True)
+
+    def ask_leader(self, method: str, args: Any) -> Future[Reply] | None:
+        """Ask another server once, the leader; ``None`` when none is known."""
+        address = self.log.leader_address
+        if self.forwarder is None or not address or address == self.address:
+            return None
+        return self.forwarder.forward(method, args, address)
+
+    def _applied_index(self) -> int:
+        return self.log.applied_index
 
     def _write(self, write: WriteHandler, args: Any) -> Reply | Future[Reply]:
         who = self.resolver.resolve(args.token)
@@ -384,6 +408,7 @@ class Server:
     # -- leadership
 
     def _on_leader_change(self, leads: bool) -> None:
+        self.follower_reads.give_up()
         if leads:
             self._start_duties()
             self.routed.leave_all_but(self.address)
@@ -396,6 +421,7 @@ class Server:
             self.coordinates.stop()
 
     def _on_leader_known(self, address: str) -> None:
+        self.follower_reads.give_up()
         if address and address != self.address:
             self.routed.leave_all_but(address)
             self.routed.wake()
@@ -468,11 +494,8 @@ class _LeaderTarget:
         if server.log.is_leader:
             call.address = server.address
             return server.lead(call.method, call.args)
-        address = server.log.leader_address
-        if server.forwarder is None or not address or address == server.address:
-            return None
-        call.address = address
-        return server.forwarder.forward(call.method, call.args, address)
+        call.address = server.log.leader_address
+        return server.ask_leader(call.method, call.args)
 
     def lost(self, call: RoutedCall) -> bool:
         """There is one leader: nobody else to ask."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from pyconsul.acl.authorizer import Authorizer
 from pyconsul.endpoints import autopilot
+from pyconsul.endpoints.follower_reads import LEADS
 from pyconsul.types.messages import EmptyRequest, Reply
 
 if TYPE_CHECKING:
@@ -23,8 +26,17 @@ def peers(server: Server, args: EmptyRequest, who: Authorizer) -> Reply:
 
 
 def raft_stats(server: Server, args: EmptyRequest, who: Authorizer) -> Reply:
-    """``Status.RaftStats``: a ``RaftStats`` of this server, for autopilot."""
-    return Reply(autopilot.raft_stats(server.log))
+    """``Status.RaftStats``: a ``RaftStats``, for autopilot and followers' reads.
+
+    ``0`` is said by who leads with a lease and has applied all it has written:
+    nobody may take anything else for the state that the leader reads from.
+    """
+    log = server.log
+    stats = autopilot.raft_stats(log)
+    settled = log.has_lease() and log.applied_index == stats.last_index
+    if stats.last_contact == LEADS and not settled:
+        stats = replace(stats, last_contact="never")
+    return Reply(stats)
 
 
 def ping(server: Server, args: EmptyRequest, who: Authorizer) -> Reply:

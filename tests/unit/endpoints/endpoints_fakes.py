@@ -62,7 +62,7 @@ class MemoryLog:
         self.commands: list[bytes] = []
         self.failures = 0
         self.verified = 0
-        self.index = 10
+        self.index = self.applied_index = 10
         self.configuration = Configuration()
         self.configuration_index = 1
         self.changes = 0
@@ -83,6 +83,7 @@ class MemoryLog:
 
     def _commit(self, command: bytes, future: Future[object]) -> None:
         self.index += 1
+        self.applied_index += 1
         result = self.state.apply(self.index, command)
         if future.done():
             return

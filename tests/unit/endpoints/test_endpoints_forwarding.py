@@ -41,6 +41,8 @@ class Follower(Cluster):
         self.log.leader_address = LEADER
 
     def get(self, **more: Any) -> Future[Reply]:
+        """Read what only the leader can answer, unless stale."""
+        more.setdefault("require_consistent", "allow_stale" not in more)
         reply = self.call("KVS.Get", KeyRequest(key="k", **more))
         assert isinstance(reply, Future)
         return reply
@@ -80,7 +82,7 @@ async def test_reads_and_writes_go_to_the_leader(cluster: Follower) -> None:
     read, write = cluster.get(), cluster.set()
     assert [one.address for one in cluster.pool.asked] == [LEADER, LEADER]
     first, second = cluster.pool.asked
-    assert (first.method, first.args) == ("KVS.Get", GET)
+    assert (first.method, first.args.key) == ("KVS.Get", "k")
     assert (second.method, second.args) == ("KVS.Apply", SET)
     first.answer("value", 7)
     second.answer(True)
@@ -150,7 +152,7 @@ async def test_held_calls_are_answered_here_once_this_server_leads(
     cluster: Follower,
 ) -> None:
     cluster.follows("")
-    read, write = cluster.get(), cluster.set()
+    read, write = cluster.get(require_consistent=False), cluster.set()
     cluster.log.leader_address = cluster.server.address
     await asyncio.sleep(1)  # elected, but not yet ready: nothing to ask
     assert not read.done()
@@ -295,7 +297,8 @@ def test_the_leader_itself_waits_out_the_loss_of_its_lease() -> None:
 async def test_equal_reads_share_the_next_round_trip(cluster: Follower) -> None:
     first = cluster.get()
     late = [cluster.get() for _ in range(50)]
-    other = cluster.call("KVS.Get", KeyRequest(key="other"))
+    asks_other = KeyRequest(key="other", require_consistent=True)
+    other = cluster.call("KVS.Get", asks_other)
     assert len(cluster.pool.asked) == 2
     cluster.pool.asked[0].answer("old")
     assert (await first).value == "old"
@@ -331,7 +334,9 @@ async def test_reads_with_lists_in_their_arguments_share_too(
     cluster: Follower,
 ) -> None:
     args = [
-        ServiceSpecificRequest(service_name="web", service_tags=tags)
+        ServiceSpecificRequest(
+            service_name="web", service_tags=tags, require_consistent=True
+        )
         for tags in (["a"], ["a"], ["a"], ["b"])
     ]
     replies = [waits(cluster.call("Health.ServiceNodes", one)) for one in args]
