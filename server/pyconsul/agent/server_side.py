@@ -87,6 +87,7 @@ class ServerSide:
             transport=self.transport,
             settings=Settings(
                 election_timeout=1.0 * scale,
+                founding_spread=0.25 * scale,
                 heartbeat_interval=0.15 * scale,
                 lease_timeout=0.5 * scale,
             ),

@@ -33,9 +33,6 @@ from pyconsul.raft.messages import (
 )
 from pyconsul.raft.node import Role
 
-FOUNDING_SPREAD = 0.25
-"""Share of an election timeout within which the founder of a cluster stands."""
-
 
 class Raft(Following):
     """One server of a Raft cluster.
@@ -158,10 +155,11 @@ class Raft(Following):
         data = encode_configuration(configuration)
         self.log.append([Entry(1, 1, CONFIGURATION, data)])
         self._adopt(1, configuration)
-        # There is no leader to wait for. The spread keeps apart servers that
-        # found the cluster at the same time.
-        spread = self.settings.election_timeout * FOUNDING_SPREAD
-        self._election_due = self._now + spread * self._rng.random()
+        self._reset_election_timer()
+        spread = self.settings.founding_spread
+        if spread is not None:
+            # There is no leader to wait for.
+            self._election_due = self._now + spread * self._rng.random()
 
     def appends_lost(self, peer: str, *, retry: bool) -> None:
         """Note that the connection to ``peer`` broke with appends under way.

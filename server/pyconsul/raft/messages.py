@@ -197,6 +197,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     election_timeout: float = 5.0
     """A follower waits this to twice this for its leader."""
+    founding_spread: float | None = None
+    """The founder of a cluster stands within this, a random part of it, which keeps
+    apart servers that found it at the same time; ``None``: it waits as others do."""
     heartbeat_interval: float = 0.75
     lease_timeout: float = 2.5
     """A leader that no quorum answered for this long steps down."""
