@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from pyconsul.config.schema import SCHEMA, ListOf, MapOf, Obj, Opaque, Scalar, Spec
+from pyconsul.config.schema import SCHEMA
+from pyconsul.config.specs import ListOf, MapOf, Obj, Opaque, Scalar, Spec
 from pyconsul.types.errors import ConfigError
 
 

@@ -21,7 +21,8 @@ from pyconsul.config.model import (
     Performance,
     Ports,
 )
-from pyconsul.config.schema import SCHEMA, ListOf, MapOf, Obj, Scalar, Spec
+from pyconsul.config.schema import SCHEMA
+from pyconsul.config.specs import ListOf, MapOf, Obj, Scalar, Spec
 from pyconsul.config.support import state
 from pyconsul.types.durations import format_duration
 

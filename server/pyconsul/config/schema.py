@@ -6,159 +6,19 @@ along it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """A leaf; ``name`` is the Go type shown in errors."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    """A list; a single value is refused."""
-
-    item: Spec
-
-
-@dataclass(frozen=True, slots=True)
-class MapOf:
-    """A map with free keys."""
-
-    item: Spec
-
-
-@dataclass(frozen=True, slots=True)
-class Obj:
-    """An object with known keys; ``aliases`` maps other spellings."""
-
-    fields: Mapping[str, Spec]
-    aliases: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Opaque:
-    """Anything; lists of one object, as HCL reads its blocks, become objects."""
-
-
-Spec = Scalar | ListOf | MapOf | Obj | Opaque
-
-S = Scalar("string")
-I = Scalar("int")  # noqa: E741 - one letter a type keeps the tables readable
-B = Scalar("bool")
-F = Scalar("float64")
-ANY = Opaque()
-LS = ListOf(S)
-MS = MapOf(S)
-
-
-def _obj(aliases: Mapping[str, str] | None = None, **fields: Spec) -> Obj:
-    return Obj(fields, aliases or {})
-
-
-CHECK = _obj(
-    {
-        "serviceid": "service_id",
-        "scriptargs": "args",
-        "script_args": "args",
-        "dockercontainerid": "docker_container_id",
-        "tlsskipverify": "tls_skip_verify",
-        "deregistercriticalserviceafter": "deregister_critical_service_after",
-        "check_id": "id",
-    },
-    id=S,
-    name=S,
-    notes=S,
-    service_id=S,
-    token=S,
-    status=S,
-    args=LS,
-    http=S,
-    header=MapOf(LS),
-    method=S,
-    body=S,
-    disable_redirects=B,
-    output_max_size=I,
-    tcp=S,
-    tcp_use_tls=B,
-    udp=S,
-    interval=S,
-    docker_container_id=S,
-    shell=S,
-    grpc=S,
-    grpc_use_tls=B,
-    tls_server_name=S,
-    tls_skip_verify=B,
-    alias_node=S,
-    alias_service=S,
-    timeout=S,
-    ttl=S,
-    h2ping=S,
-    h2ping_use_tls=B,
-    os_service=S,
-    success_before_passing=I,
-    failures_before_warning=I,
-    failures_before_critical=I,
-    deregister_critical_service_after=S,
-)
-
-_MESH_GATEWAY = _obj(mode=S)
-_UPSTREAM = _obj(
-    destination_type=S,
-    destination_name=S,
-    destination_namespace=S,
-    destination_partition=S,
-    destination_peer=S,
-    datacenter=S,
-    local_bind_address=S,
-    local_bind_port=I,
-    local_bind_socket_path=S,
-    local_bind_socket_mode=S,
-    config=ANY,
-    mesh_gateway=_MESH_GATEWAY,
-)
-_PROXY = _obj(
-    destination_service_name=S,
-    destination_service_id=S,
-    local_service_address=S,
-    local_service_port=I,
-    local_service_socket_path=S,
-    mode=S,
-    transparent_proxy=_obj(outbound_listener_port=I, dialed_directly=B),
-    config=ANY,
-    upstreams=ListOf(_UPSTREAM),
-    mesh_gateway=_MESH_GATEWAY,
-    expose=_obj(
-        checks=B,
-        paths=ListOf(
-            _obj(path=S, local_path_port=I, listener_port=I, protocol=S),
-        ),
-    ),
-)
-_SERVICE_FIELDS: dict[str, Spec] = {
-    "kind": S,
-    "id": S,
-    "name": S,
-    "tags": LS,
-    "address": S,
-    "tagged_addresses": MapOf(_obj(address=S, port=I)),
-    "meta": MS,
-    "port": I,
-    "socket_path": S,
-    "check": CHECK,
-    "checks": ListOf(CHECK),
-    "token": S,
-    "weights": _obj(passing=I, warning=I),
-    "enable_tag_override": B,
-    "proxy": _PROXY,
-    "locality": _obj(region=S, zone=S),
-}
-_SIDECAR = Obj({**_SERVICE_FIELDS, "connect": _obj(native=B)}, {})
-SERVICE = Obj(
-    {**_SERVICE_FIELDS, "connect": _obj(native=B, sidecar_service=_SIDECAR)}, {}
+from pyconsul.config.schema_services import CHECK, SERVICE
+from pyconsul.config.specs import (
+    ANY,
+    LS,
+    MS,
+    B,
+    F,
+    I,
+    ListOf,
+    Obj,
+    S,
+    Spec,
+    obj,
 )
 
 _TELEMETRY = Obj(
@@ -208,34 +68,34 @@ _TLS_FIELDS: dict[str, Spec] = {
     "verify_server_hostname": B,
 }
 _TLS_PART = Obj(_TLS_FIELDS, {})
-_TLS = _obj(
+_TLS = obj(
     defaults=_TLS_PART,
     internal_rpc=_TLS_PART,
     https=_TLS_PART,
     grpc=Obj({**_TLS_FIELDS, "use_auto_cert": B}, {}),
 )
-_UI = _obj(
+_UI = obj(
     enabled=B,
     dir=S,
     content_path=S,
     metrics_provider=S,
     metrics_provider_files=LS,
     metrics_provider_options_json=S,
-    metrics_proxy=_obj(
-        base_url=S, add_headers=ListOf(_obj(name=S, value=S)), path_allowlist=LS
+    metrics_proxy=obj(
+        base_url=S, add_headers=ListOf(obj(name=S, value=S)), path_allowlist=LS
     ),
     dashboard_url_templates=MS,
 )
-_AUTO_CONFIG = _obj(
+_AUTO_CONFIG = obj(
     enabled=B,
     intro_token=S,
     intro_token_file=S,
     server_addresses=LS,
     dns_sans=LS,
     ip_sans=LS,
-    authorization=_obj(
+    authorization=obj(
         enabled=B,
-        static=_obj(
+        static=obj(
             allow_reuse=B,
             claim_mappings=MS,
             list_claim_mappings=MS,
@@ -254,15 +114,15 @@ _AUTO_CONFIG = _obj(
         ),
     ),
 )
-_LOG_STORE = _obj(
+_LOG_STORE = obj(
     backend=S,
     disable_log_cache=B,
-    boltdb=_obj(no_freelist_sync=B),
-    wal=_obj(segment_size_mb=I),
-    verification=_obj(enabled=B, interval=S),
+    boltdb=obj(no_freelist_sync=B),
+    wal=obj(segment_size_mb=I),
+    verification=obj(enabled=B, interval=S),
 )
 
-_GOSSIP = _obj(
+_GOSSIP = obj(
     gossip_nodes=I,
     gossip_interval=S,
     probe_interval=S,
@@ -271,9 +131,9 @@ _GOSSIP = _obj(
     retransmit_mult=I,
 )
 
-SCHEMA = _obj(
+SCHEMA = obj(
     {"non_voting_server": "read_replica"},
-    acl=_obj(
+    acl=obj(
         enabled=B,
         default_policy=S,
         down_policy=S,
@@ -283,7 +143,7 @@ SCHEMA = _obj(
         enable_key_list_policy=B,
         enable_token_replication=B,
         enable_token_persistence=B,
-        tokens=_obj(
+        tokens=obj(
             master=S,
             initial_management=S,
             replication=S,
@@ -293,7 +153,7 @@ SCHEMA = _obj(
             agent=S,
             config_file_service_registration=S,
             dns=S,
-            managed_service_provider=ListOf(_obj(accessor_id=S, secret_id=S)),
+            managed_service_provider=ListOf(obj(accessor_id=S, secret_id=S)),
         ),
     ),
     acl_datacenter=S,
@@ -308,7 +168,7 @@ SCHEMA = _obj(
     acl_enable_key_list_policy=B,
     acl_enforce_version_8=B,
     enable_acl_replication=B,
-    addresses=_obj(dns=S, http=S, https=S, grpc=S, grpc_tls=S),
+    addresses=obj(dns=S, http=S, https=S, grpc=S, grpc_tls=S),
     advertise_addr=S,
     advertise_addr_wan=S,
     advertise_addr_ipv4=S,
@@ -319,9 +179,9 @@ SCHEMA = _obj(
     alt_domain=S,
     audit=ANY,
     auto_config=_AUTO_CONFIG,
-    auto_encrypt=_obj(allow_tls=B, tls=B, dns_san=LS, ip_san=LS),
+    auto_encrypt=obj(allow_tls=B, tls=B, dns_san=LS, ip_san=LS),
     auto_reload_config=B,
-    autopilot=_obj(
+    autopilot=obj(
         cleanup_dead_servers=B,
         disable_upgrade_migration=B,
         last_contact_threshold=S,
@@ -336,7 +196,7 @@ SCHEMA = _obj(
     bootstrap_expect=I,
     ca_file=S,
     ca_path=S,
-    cache=_obj(entry_fetch_rate=F, entry_fetch_max_burst=I),
+    cache=obj(entry_fetch_rate=F, entry_fetch_max_burst=I),
     cert_file=S,
     check=CHECK,
     checks=ListOf(CHECK),
@@ -344,8 +204,8 @@ SCHEMA = _obj(
     check_update_interval=S,
     client_addr=S,
     cloud=ANY,
-    config_entries=_obj(bootstrap=ListOf(ANY)),
-    connect=_obj(
+    config_entries=obj(bootstrap=ListOf(ANY)),
+    connect=obj(
         enabled=B,
         ca_provider=S,
         ca_config=ANY,
@@ -365,7 +225,7 @@ SCHEMA = _obj(
     disable_update_check=B,
     discard_check_output=B,
     discovery_max_stale=S,
-    dns_config=_obj(
+    dns_config=obj(
         allow_stale=B,
         a_record_limit=I,
         cache_max_age=S,
@@ -379,7 +239,7 @@ SCHEMA = _obj(
         recursor_strategy=S,
         recursor_timeout=S,
         service_ttl=MS,
-        soa=_obj(refresh=I, retry=I, expire=I, min_ttl=I),
+        soa=obj(refresh=I, retry=I, expire=I, min_ttl=I),
         udp_answer_limit=I,
         use_cache=B,
     ),
@@ -396,7 +256,7 @@ SCHEMA = _obj(
     experiments=LS,
     gossip_lan=_GOSSIP,
     gossip_wan=_GOSSIP,
-    http_config=_obj(
+    http_config=obj(
         block_endpoints=LS,
         allow_write_http_from=LS,
         response_headers=MS,
@@ -406,7 +266,7 @@ SCHEMA = _obj(
     key_file=S,
     leave_on_terminate=B,
     license_path=S,
-    limits=_obj(
+    limits=obj(
         http_max_conns_per_client=I,
         https_handshake_timeout=S,
         rpc_handshake_timeout=S,
@@ -416,9 +276,9 @@ SCHEMA = _obj(
         rpc_rate=F,
         kv_max_value_size=I,
         txn_max_req_len=I,
-        request_limits=_obj(mode=S, read_rate=F, write_rate=F),
+        request_limits=obj(mode=S, read_rate=F, write_rate=F),
     ),
-    locality=_obj(region=S, zone=S),
+    locality=obj(region=S, zone=S),
     log_file=S,
     log_json=B,
     log_level=S,
@@ -429,8 +289,8 @@ SCHEMA = _obj(
     node_id=S,
     node_meta=MS,
     node_name=S,
-    peering=_obj(enabled=B),
-    performance=_obj(
+    peering=obj(enabled=B),
+    performance=obj(
         leave_drain_time=S,
         raft_multiplier=I,
         rpc_hold_timeout=S,
@@ -438,7 +298,7 @@ SCHEMA = _obj(
         grpc_keepalive_timeout=S,
     ),
     pid_file=S,
-    ports=_obj(
+    ports=obj(
         dns=I,
         expose_max_port=I,
         expose_min_port=I,
@@ -475,9 +335,9 @@ SCHEMA = _obj(
     retry_join_wan=LS,
     retry_max=I,
     retry_max_wan=I,
-    rpc=_obj(enable_streaming=B),
+    rpc=obj(enable_streaming=B),
     segment=S,
-    segments=ListOf(_obj(advertise=S, bind=S, name=S, port=I, rpc_listener=B)),
+    segments=ListOf(obj(advertise=S, bind=S, name=S, port=I, rpc_listener=B)),
     serf_lan=S,
     serf_lan_allowed_cidrs=LS,
     serf_wan=S,
@@ -504,7 +364,7 @@ SCHEMA = _obj(
     ui_config=_UI,
     ui_content_path=S,
     ui_dir=S,
-    unix_sockets=_obj(group=S, mode=S, user=S),
+    unix_sockets=obj(group=S, mode=S, user=S),
     use_streaming_backend=B,
     verify_incoming=B,
     verify_incoming_https=B,
@@ -512,5 +372,5 @@ SCHEMA = _obj(
     verify_outgoing=B,
     verify_server_hostname=B,
     watches=ListOf(ANY),
-    xds=_obj(update_max_per_second=F),
+    xds=obj(update_max_per_second=F),
 )

@@ -27,7 +27,7 @@ from pyconsul.config.builder import HostFacts, build
 from pyconsul.config.flags import AGENT_FLAGS, parse_flags
 from pyconsul.config.key_table import leaves, table
 from pyconsul.config.model import AgentConfig
-from pyconsul.config.schema import ListOf, Scalar
+from pyconsul.config.specs import ListOf, Scalar
 from pyconsul.config.support import ENTERPRISE, IDLE, LATER, REFUSED, entry, state
 from pyconsul.types.errors import ConfigError
 
