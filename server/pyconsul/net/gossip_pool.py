@@ -18,16 +18,13 @@ from typing import Any
 from pyconsul.filter.regex import Regex, compile_regex
 from pyconsul.gossip.keyring import Keyring
 from pyconsul.gossip.messages import (
-    STREAMS_MAX,
     Joined,
     OpenStream,
     SendPacket,
 )
-from pyconsul.gossip.stream import StreamError, StreamReader
 from pyconsul.net.gossip_addresses import (
     AddressError,
     JoinTarget,
-    dial_failure,
     endpoint,
     join_failures,
     resolve,
@@ -35,7 +32,8 @@ from pyconsul.net.gossip_addresses import (
 from pyconsul.net.gossip_files import open_keyring, save_keyring
 from pyconsul.net.gossip_options import PoolEvent, PoolOptions, QueryResult
 from pyconsul.net.gossip_snapshot import SnapshotKeeper
-from pyconsul.net.gossip_sockets import Packets, bind_pair, close_stream
+from pyconsul.net.gossip_sockets import Packets, bind_pair
+from pyconsul.net.gossip_streams import Streams
 from pyconsul.serf.core import QueryParams, Serf
 from pyconsul.serf.keys import KeyResponse
 from pyconsul.serf.member import Member, MemberEvent, UserEvent
@@ -58,7 +56,6 @@ from pyconsul.types.errors import ConsulError
 __all__ = ["GossipPool", "PoolEvent", "PoolOptions", "QueryParams", "QueryResult"]
 
 _log = logging.getLogger(__name__)
-_READ_BYTES = 64 << 10
 _LEAVE_SLACK_S = 5.0
 
 
@@ -78,7 +75,7 @@ class GossipPool:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._incoming = 0
+        self._streams: Streams | None = None
         self._carrying_out = False
         self._stopped = False
         self._stream_failure = ""
@@ -97,6 +94,13 @@ class GossipPool:
         self._loop = asyncio.get_running_loop()
         self._keyring = Keyring(
             await asyncio.to_thread(open_keyring, options.keyring_file, options.encrypt)
+        )
+        streams = self._streams = Streams(
+            options,
+            self._keyring,
+            self._tasks,
+            self._receive_stream,
+            self._stream_done,
         )
         udp, tcp = bind_pair(options.bind_host, options.port, options.pool_name)
         try:
@@ -119,7 +123,7 @@ class GossipPool:
             self._udp, _ = await self._loop.create_datagram_endpoint(
                 lambda: Packets(self._receive_packet), sock=udp
             )
-            self._server = await asyncio.start_server(self._accept, sock=tcp)
+            self._server = await asyncio.start_server(streams.accept, sock=tcp)
         except BaseException:
             await self.stop()
             udp.close()
@@ -132,6 +136,8 @@ class GossipPool:
         if self._stopped:
             return
         self._stopped = True
+        if self._streams is not None:
+            self._streams.stopped = True
         if self._timer is not None:
             self._timer.cancel()
         if self._server is not None:
@@ -296,7 +302,7 @@ class GossipPool:
     @property
     def incoming_streams(self) -> int:
         """How many exchanges of others are being served."""
-        return self._incoming
+        return 0 if self._streams is None else self._streams.incoming
 
     @property
     def encrypted(self) -> bool:
@@ -338,7 +344,8 @@ class GossipPool:
             case SendPacket():
                 self._send(output)
             case OpenStream():
-                self._spawn(self._exchange(output))
+                assert self._streams is not None
+                self._spawn(self._streams.exchange(output))
             case MemberEvent() | UserEvent() | QueryEvent():
                 try:
                     self._on_event(output)
@@ -430,101 +437,18 @@ class GossipPool:
 
     # -- streams ----------------------------------------------------------
 
-    async def _exchange(self, stream: OpenStream) -> None:
-        """Write, read the reply if one is due, and tell the core."""
-        reply: bytes | None = None
-        failure = ""
-        host, port = stream.address
-        writer: asyncio.StreamWriter | None = None
-        try:
-            async with asyncio.timeout_at(stream.deadline):
-                reader, writer = await asyncio.open_connection(host, port)
-                writer.write(stream.data)
-                await writer.drain()
-                reply = b""
-                if stream.wants_reply:
-                    reply = await self._read(reader, reply=True)
-                if reply is None:
-                    failure = "EOF"
-        except StreamError as error:
-            failure = str(error)
-        except (OSError, ValueError, OverflowError) as error:
-            cause = error if isinstance(error, OSError) else OSError(str(error))
-            failure = dial_failure(host, port, cause)
-            if writer is not None:
-                failure = failure.replace("dial", "read", 1)
-        finally:
-            if writer is not None:
-                await close_stream(writer)
-        self._stream_failure = failure
-        self._serf.stream_done(stream.id, reply, self._loop.time())
-        self._carry_out()
-        self._stream_failure = ""
-
-    async def _accept(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Serve one incoming exchange."""
-        task = asyncio.current_task()
-        peer = writer.get_extra_info("peername") or ("",)
-        if (
-            self._stopped
-            or task is None
-            or self._incoming >= STREAMS_MAX
-            or not self.options.allows(str(peer[0]))
-        ):
-            writer.transport.abort()
-            return
-        self._tasks.add(task)
-        self._incoming += 1
-        try:
-            async with asyncio.timeout(self.options.memberlist_settings().tcp_timeout):
-                await self._serve(reader, writer)
-        except (OSError, EOFError):
-            pass  # the peer is gone, or too slow
-        except asyncio.CancelledError:
-            if not self._stopped:
-                raise  # by ``stop``: the task ends well, or asyncio complains
-        finally:
-            self._incoming -= 1
-            self._tasks.discard(task)
-            await close_stream(writer)
-
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        try:
-            data = await self._read(reader, reply=False)
-        except StreamError as error:
-            peer = writer.get_extra_info("peername")
-            _log.error("memberlist: Failed to receive: %s from=%s", error, peer)
-            if error.answer:
-                writer.write(error.answer)
-                await writer.drain()
-            return
-        if data is None:
-            return
+    def _receive_stream(self, data: bytes) -> bytes | None:
+        """Give the core a whole exchange of others; return its answer."""
         reply = self._serf.receive_stream(data, self._loop.time())
         self._carry_out()
-        if reply:
-            writer.write(reply)
-            await writer.drain()
+        return reply
 
-    async def _read(self, reader: asyncio.StreamReader, *, reply: bool) -> bytes | None:
-        """Return one whole message, None if the peer closed before."""
-        settings = self.options.memberlist_settings()
-        parser = StreamReader(
-            self._keyring,
-            settings.label,
-            reply=reply,
-            verify_incoming=settings.verify_incoming,
-            verify_outgoing=settings.verify_outgoing,
-        )
-        while data := await reader.read(_READ_BYTES):
-            message = parser.feed(data)
-            if message is not None:
-                return message
-        return None
+    def _stream_done(self, stream_id: int, reply: bytes | None, failure: str) -> None:
+        """Tell the core what became of an exchange of ours."""
+        self._stream_failure = failure
+        self._serf.stream_done(stream_id, reply, self._loop.time())
+        self._carry_out()
+        self._stream_failure = ""
 
 
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
