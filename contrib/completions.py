@@ -160,7 +160,7 @@ def fish() -> str:
         f"    set -l names {names}",
         "    set -l path",
         "    for word in (commandline -opc)[2..-1]",
-        "        if contains -- (string join ' ' $path $word) $names",
+        "        if contains -- (string join -- ' ' $path $word) $names",
         "            set path $path $word",
         "        else if not string match -q -- '-*' $word; or test -z \"$path\"",
         "            break",

@@ -3,7 +3,7 @@ function __pyconsul_at --description 'The command being typed is this one'
     set -l names 'agent' 'catalog' 'catalog datacenters' 'catalog nodes' 'catalog services' 'config' 'config delete' 'config list' 'config read' 'config write' 'debug' 'event' 'exec' 'force-leave' 'info' 'join' 'keygen' 'keyring' 'kv' 'kv delete' 'kv export' 'kv get' 'kv import' 'kv put' 'leave' 'lock' 'maint' 'members' 'monitor' 'operator' 'operator autopilot' 'operator autopilot get-config' 'operator autopilot set-config' 'operator autopilot state' 'operator raft' 'operator raft list-peers' 'operator raft remove-peer' 'operator raft transfer-leader' 'reload' 'rtt' 'services' 'services deregister' 'services register' 'snapshot' 'snapshot inspect' 'snapshot restore' 'snapshot save' 'tls' 'tls ca' 'tls ca create' 'tls cert' 'tls cert create' 'validate' 'version' 'watch'
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join ' ' $path $word) $names
+        if contains -- (string join -- ' ' $path $word) $names
             set path $path $word
         else if not string match -q -- '-*' $word; or test -z "$path"
             break
@@ -668,7 +668,7 @@ complete -c pyconsul -n '__pyconsul_at "watch"' -o http-addr -r -d 'The address 
 complete -c pyconsul -n '__pyconsul_at "watch"' -o http-handler -r -d 'Send the JSON to this URL by POST, with its index in X-Consul-Index, instead of running a command'
 complete -c pyconsul -n '__pyconsul_at "watch"' -o key -r -d 'Specifies the key to watch'
 complete -c pyconsul -n '__pyconsul_at "watch"' -o name -r -d 'Specifies an event name to watch'
-complete -c pyconsul -n '__pyconsul_at "watch"' -o on-error -r -d 'What to do when a handler failed continue, or exit with status 1'
+complete -c pyconsul -n '__pyconsul_at "watch"' -o on-error -r -d 'When a failed handler ends the watch with status 1 at the first answer only, always (exit), or never (continue)'
 complete -c pyconsul -n '__pyconsul_at "watch"' -o once -d 'End after the first answer is printed or handled; 1 if it failed'
 complete -c pyconsul -n '__pyconsul_at "watch"' -o passingonly -r -d 'Specifies if only hosts passing all checks are displayed, true or false'
 complete -c pyconsul -n '__pyconsul_at "watch"' -o prefix -r -d 'Specifies the key prefix to watch'
