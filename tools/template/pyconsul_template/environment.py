@@ -91,7 +91,7 @@ class _Generator(CodeGenerator):
             and not any(_has_call(argument) for argument in node.args)
         )
         if not is_plain:
-            super().visit_Call(node, frame, forward_caller)
+            super().visit_Call(node, frame, forward_caller=forward_caller)
             return
         self.write("(_f(")
         for argument in node.args:
