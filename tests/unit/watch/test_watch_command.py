@@ -110,10 +110,15 @@ def test_without_a_shell_words_stay_apart(agent, tmp_path):
 
 
 def test_failing_and_hanging_handlers_do_not_end_the_watch(agent, tmp_path):
-    agent.put("/v1/kv/w", [PAIR], index=5)
-    script = "echo run $CONSUL_INDEX; [ $CONSUL_INDEX = 5 ] && exit 3; sleep 60"
+    script = """
+    echo run $CONSUL_INDEX
+    case $CONSUL_INDEX in 4) ;; 5) exit 3 ;; *) sleep 60 ;; esac
+    """
+    agent.put("/v1/kv/w", [PAIR | {"Flags": 9}], index=4)
     words = ("-type=key", "-key=w", "-handler-timeout=300ms", script)
     with Command(tmp_path, *words) as command:
+        command.until("run 4")
+        agent.put("/v1/kv/w", [PAIR], index=5)
         command.until("Error executing handler: exit status 3\n", command.err)
         agent.put("/v1/kv/w", [PAIR | {"Flags": 1}], index=6)
         command.until("Error executing handler: timed out\n", command.err)

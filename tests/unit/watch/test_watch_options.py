@@ -316,6 +316,24 @@ def test_the_first_events_are_skipped(agent, tmp_path):
         assert command.end() == 0
 
 
+@pytest.mark.parametrize("program", ["no-such-program", "exit 3"])
+def test_a_handler_that_fails_at_once_ends_it(agent, tmp_path, program):
+    put(agent, 0, 5)
+    with Command(tmp_path, *KEY, program) as command:
+        assert command.wait() == 1
+        assert "Error executing handler: exit status " in command.err.read_text()
+
+
+def test_a_handler_that_fails_at_once_may_go_on(agent, tmp_path):
+    put(agent, 0, 5)
+    script = "echo run $CONSUL_INDEX; exit 3"
+    with Command(tmp_path, "-on-error=continue", *KEY, script) as command:
+        command.until("run 5\n")
+        put(agent, 1, 6)
+        command.until("run 6\n")
+        assert command.end() == 0
+
+
 def test_an_error_of_the_handler_may_end_it(agent, tmp_path):
     put(agent, 0, 5)
     script = "echo run; [ $CONSUL_INDEX = 5 ] || exit 4"

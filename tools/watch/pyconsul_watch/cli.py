@@ -208,11 +208,12 @@ def _declare_own(flags: FlagSet) -> None:
     )
     flags.custom(
         "on-error",
-        "continue",
-        _choice("continue", "exit"),
-        "What to do when a handler failed: continue, or exit with status 1. The "
-        "default is continue.",
-        placeholder="continue|exit",
+        "",
+        _choice("first", "exit", "continue"),
+        "When a failed handler ends the watch with status 1: at the first answer "
+        "only, always (exit), or never (continue). The default is first, and with "
+        "-file continue.",
+        placeholder="first|exit|continue",
     )
 
 
@@ -364,7 +365,7 @@ def _watch(
     reload: Callable[[], Sequence[WatchPlan]] | None = None,
 ) -> int:
     # Imported here: asyncio and friends cost more than all of the above.
-    from typing import cast
+    from typing import Literal, cast
 
     import anyio
 
@@ -372,10 +373,11 @@ def _watch(
     from .watcher import How
 
     quiet, most = cast("tuple[float, float]", flags.value("debounce"))
+    word = cast("Literal['first', 'exit', 'continue']", flags.text("on-error"))
     how = How(
         once=flags.switch("once"),
         skip_first=flags.switch("skip-first"),
-        exit_on_error=flags.text("on-error") == "exit",
+        on_error=word or ("continue" if reload else "first"),
         quiet=quiet,
         most=most,
     )

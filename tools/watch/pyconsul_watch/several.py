@@ -128,7 +128,7 @@ class Watches:
             self._running.remove(one)
         if not ok:
             self.status = 1
-        if not self._running or (not ok and self._setup.how.exit_on_error):
+        if not self._running or (not ok and self._setup.how.on_error == "exit"):
             self._group.cancel_scope.cancel()
 
     def _abandon(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import msgspec
@@ -40,8 +40,17 @@ class How(msgspec.Struct, frozen=True, kw_only=True):
     """End after the first answer, or the agent's refusal of one."""
     skip_first: bool = False
     """The first answer is no change."""
-    exit_on_error: bool = False
-    """End when the handler failed."""
+    on_error: Literal["first", "exit", "continue"] = "continue"
+    """End when the handler failed: on the first answer, always, or never.
+
+    A handler that cannot take the first answer is taken for one that is not
+    there or wrong: whoever started the watch shall see that at once.
+    """
+
+    def ends(self, first: bool) -> bool:
+        """Tell whether a failed call ends the watch."""
+        return self.on_error == "exit" or (first and self.on_error == "first")
+
     quiet: float = 0.0
     """Changes less than this apart are handled as one; 0: each by itself."""
     most: float = 0.0
@@ -94,8 +103,9 @@ class Watcher:
                     await self._burst()
                 self._changed = anyio.Event()
                 assert self._newest is not None
+                first = not self._known
                 ok = await self._handle(*self._newest)
-                if self._how.once or (self._how.exit_on_error and not ok):
+                if self._how.once or (not ok and self._how.ends(first)):
                     return ok
 
     async def stop(self, number: int) -> None:
