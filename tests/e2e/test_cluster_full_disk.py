@@ -12,9 +12,10 @@ import pytest
 from cluster import Cluster, Node
 from full_disk import TinyDisk, TinyDisks
 
-pytestmark = pytest.mark.skipif(
-    not TinyDisk.possible(), reason="may not mount file systems"
-)
+pytestmark = [
+    pytest.mark.skipif(not TinyDisk.possible(), reason="may not mount file systems"),
+    pytest.mark.timeout(400),
+]
 MIB = 1 << 20
 VALUE = 200_000
 REASON = "the log cannot be written"
@@ -55,7 +56,7 @@ class Writer:
                 return answer
         raise AssertionError("the disk was never full")
 
-    def until_accepted(self, node: Node, seconds: float = 40.0) -> None:
+    def until_accepted(self, node: Node, seconds: float = 100.0) -> None:
         """Write until it works again."""
         end = time.monotonic() + seconds
         while (answer := self.write(node))[0] != 200:
@@ -69,7 +70,7 @@ class Writer:
             assert hashlib.sha256(found).hexdigest() == wanted, key
 
 
-def served_or_ended(node: Node, seconds: float = 40.0) -> None:
+def served_or_ended(node: Node, seconds: float = 100.0) -> None:
     """Wait until a server that was started serves, or has given up."""
     end = time.monotonic() + seconds
     while node.running:
@@ -123,7 +124,7 @@ def test_a_lone_server_refuses_writes_and_recovers(tmp_path: Path) -> None:
         if not server.running:
             assert "No space left" in server.tail()
             server.start()
-        server.eventually("/v1/status/leader", bool)
+        server.eventually("/v1/status/leader", bool, 60)
         writer.until_accepted(server)
         writer.check(server)
 
@@ -132,10 +133,10 @@ def test_a_lone_server_refuses_writes_and_recovers(tmp_path: Path) -> None:
         writer.until_refused(server)
         server.signal(signal.SIGTERM)
         assert server.process is not None
-        server.process.wait(40)
+        server.process.wait(100)
         disk.free()
         server.start()
-        server.eventually("/v1/status/leader", bool)
+        server.eventually("/v1/status/leader", bool, 60)
         writer.until_accepted(server)
         writer.check(server)
         assert "damaged" not in server.tail(1 << 20)
@@ -152,12 +153,12 @@ def test_others_lead_while_the_disk_of_the_leader_is_full(tmp_path: Path) -> Non
     writer = Writer()
     try:
         cluster.start()
-        old = cluster.leader()
+        old = cluster.leader(60)
         disk = disks.disks[old.number]
         disk.fill()
         writer.until_refused(old)
         others = [node for node in cluster.servers if node is not old]
-        new = cluster.leader(among=others)
+        new = cluster.leader(60, others)
         for _ in range(5):
             writer.until_accepted(new)
         writer.check(new)
@@ -166,10 +167,10 @@ def test_others_lead_while_the_disk_of_the_leader_is_full(tmp_path: Path) -> Non
         disk.free()
         status, _, _ = new.request("PUT", "/v1/kv/last", b"1")
         assert status == 200
-        old.eventually("/v1/kv/last?stale", bool, 60)
+        old.eventually("/v1/kv/last?stale", bool, 120)
         writer.check(old, "&stale")
-        cluster.leader().eventually(
-            "/v1/operator/autopilot/health", lambda found: found["Healthy"], 60
+        cluster.leader(60).eventually(
+            "/v1/operator/autopilot/health", lambda found: found["Healthy"], 120
         )
     except BaseException:
         for node in cluster.servers:

@@ -29,10 +29,11 @@ FAST = (
     "-consul-retry-max-backoff=300ms",
     "-reconcile-interval=2s",
 )
+pytestmark = pytest.mark.timeout(400)
 STATUS = "service/consul-replicate/statuses/"
 
 
-def until(ready: Callable[[], Any], seconds: float = 60.0) -> None:
+def until(ready: Callable[[], Any], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "waited in vain"
@@ -178,7 +179,6 @@ def test_what_a_datacenter_may_not_be(sites: Sites) -> None:
     assert not two.texts("any")
 
 
-@pytest.mark.timeout(180)
 def test_both_directions_at_once(sites: Sites, tmp_path: Path) -> None:
     one, two = sites
     one.put("east/a", "1")
@@ -206,7 +206,6 @@ def test_both_directions_at_once(sites: Sites, tmp_path: Path) -> None:
     assert len(one.texts("east/")) == 30
 
 
-@pytest.mark.timeout(300)
 def test_outages_of_either_side_lose_and_repeat_nothing(sites: Sites) -> None:
     one, two = sites
     for number in range(200):

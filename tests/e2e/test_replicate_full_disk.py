@@ -17,9 +17,10 @@ from cluster import Cluster, Node
 from full_disk import TinyDisk, TinyDisks
 from running_agent import free_port
 
-pytestmark = pytest.mark.skipif(
-    not TinyDisk.possible(), reason="may not mount file systems"
-)
+pytestmark = [
+    pytest.mark.skipif(not TinyDisk.possible(), reason="may not mount file systems"),
+    pytest.mark.timeout(400),
+]
 REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
 MIB = 1 << 20
 SMALL = 200
@@ -27,7 +28,7 @@ LARGE = 120
 """Keys of 100 kB each: more than the log has made room for ahead of need."""
 
 
-def until(ready: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(ready: Callable[[], Any], seconds: float = 120.0) -> Any:
     end = time.monotonic() + seconds
     while not (found := ready()):
         assert time.monotonic() < end, "waited in vain"

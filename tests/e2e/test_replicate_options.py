@@ -31,10 +31,11 @@ from conftest import RunningAgent, free_port
 from wan_front import WanFront
 
 REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
+pytestmark = pytest.mark.timeout(300)
 ENVIRON = {k: v for k, v in os.environ.items() if not k.startswith("CONSUL_")}
 
 
-def until(ready: Callable[[], Any], seconds: float = 30.0) -> None:
+def until(ready: Callable[[], Any], seconds: float = 90.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "waited in vain"
@@ -508,7 +509,7 @@ def test_ages_and_lengths_of_reads(world: World, tmp_path: Path) -> None:
 
 def test_changes_that_settle_first(world: World, tmp_path: Path) -> None:
     for number, way in enumerate(
-        ("-wait=2s:20s", file(tmp_path, 'wait { min = "2s"\nmax = "20s" }'))
+        ("-wait=3s:30s", file(tmp_path, 'wait { min = "3s"\nmax = "30s" }'))
     ):
         tree = f"settle{number}/"
         world.one.put(f"{tree}k", "first")
