@@ -106,7 +106,7 @@ class Options:
         try:
             context = ssl.create_default_context(
                 cafile=self.ca_file or None,
-                cadata=_authorities(self.ca_path) if self.ca_path else None,
+                cadata=authorities(self.ca_path) if self.ca_path else None,
             )
             if not self.verify:
                 context.check_hostname = False
@@ -161,8 +161,8 @@ def resolve(
     return options
 
 
-def _authorities(folder: str) -> str:
-    """Return the PEM of all certificates in a folder; raises OSError.
+def authorities(folder: str) -> str:
+    """Return the PEM of all certificates in a folder; OSError when there are none.
 
     OpenSSL itself would want files that are named by the hash of what they hold.
     """

@@ -334,6 +334,8 @@ def test_tls(tmp_path: Path) -> None:
 
             trusting = ClientTls(ca_file=cert)
             assert (await check(trusting, "web.test")).startswith("passing")
+            below = ClientTls(ca_path=str(tmp_path))
+            assert (await check(below, "web.test")).startswith("passing")
             assert (await check(ClientTls(), skip=True)).startswith("passing")
             unknown = await check(ClientTls(), "web.test")
             assert unknown == (

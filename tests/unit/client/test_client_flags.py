@@ -182,3 +182,41 @@ def test_settings_name_file_and_field(tmp_path):
     assert settings.seconds("1m", "wait") == 60.0
     with pytest.raises(SettingsError, match="wait: time: missing unit"):
         settings.seconds("5", "wait")
+
+
+def test_some_flags_say_why_a_value_is_none():
+    made = goflags.FlagSet()
+    made.boolean("stale", explained=True)
+    made.integer("n", unsigned=True, explained=True)
+    made.duration("wait", explained=True)
+    for argument, reason in (
+        ("-stale=x", 'boolean value "x" for -stale: strconv.ParseBool: parsing "x": '),
+        ("-n=x", 'value "x" for flag -n: strconv.ParseUint: parsing "x": '),
+        ("-wait=x", 'value "x" for flag -wait: time: invalid duration "x"'),
+    ):
+        with pytest.raises(FlagError) as caught:
+            made.parse([argument])
+        assert str(caught.value).startswith(f"invalid {reason}")
+
+
+def test_a_word_in_back_quotes_names_the_value():
+    made = goflags.FlagSet()
+    options.add_client_flags(made)
+    assert "  -http-addr=<address>\n" in made.help("Usage: x")
+
+
+PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----"
+
+
+def test_a_folder_of_authorities_needs_no_special_names(tmp_path):
+    (tmp_path / "b.pem").write_text(f"about b\n{PEM.format('YQ==')}\n")
+    (tmp_path / "a.crt").write_text(f"{PEM.format('Yg==')}\n{PEM.format('Yw==')}")
+    (tmp_path / "key.pem").write_bytes(b"\xff -----BEGIN PRIVATE KEY-----")
+    (tmp_path / "below").mkdir()
+    expected = [PEM.format(text) for text in ("Yg==", "Yw==", "YQ==")]
+    assert options.authorities(str(tmp_path)) == "\n".join(expected)
+    with pytest.raises(OSError, match="no certificates in"):
+        options.authorities(str(tmp_path / "below"))
+    made = options.resolve({"CONSUL_CAPATH": str(tmp_path / "nowhere")})
+    with pytest.raises(OptionsError, match=r"TLS: .*No such file"):
+        made.ssl_context()

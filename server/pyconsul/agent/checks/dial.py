@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from pyconsul_client.options import authorities
+
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _WORDS = {
@@ -100,7 +102,8 @@ class ClientTls:
         made = self._made.get(key)
         if made is None:
             made = ssl.create_default_context(
-                cafile=self.ca_file or None, capath=self.ca_path or None
+                cafile=self.ca_file or None,
+                cadata=authorities(self.ca_path) if self.ca_path else None,
             )
             if skip_verify:
                 made.check_hostname = False
