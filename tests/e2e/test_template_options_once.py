@@ -105,6 +105,10 @@ WRONG: list[tuple[dict[str, Any], int, str]] = [
     ({"contents": "x", "perms": "9"}, 15, "perms"),
     ({"contents": "x", "user": "no-such-user"}, 15, "user"),
     ({"contents": "x", "source": "y"}, 15, "source"),
+    ({"contents": "\u20ac", "encoding": "latin-1"}, 14, "latin-1"),
+    ({"contents": "x", "encoding": "rot13"}, 15, "rot13"),
+    ({"contents": "x", "min_ratio": 2}, 15, "min_ratio"),
+    ({"contents": " ", "on_empty": "fail"}, 14, "empty"),
     ({"contents": "x", "no_such_key": 1}, 15, "no_such_key"),
 ]
 
@@ -301,3 +305,45 @@ def test_a_configuration_in_the_environment(
     done = run(tmp_path, "-once", CT_LOCAL_CONFIG=local, **agent)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").read_text() == "local"
+
+
+def test_the_shape_of_a_file(tmp_path: Path, agent: dict[str, str]) -> None:
+    for name in ("empty", "short", "half"):
+        (tmp_path / name).write_text("1\n2\n3\n4\n")
+    for name in ("followed", "replaced"):
+        (tmp_path / f"{name}-to").write_text("old")
+        (tmp_path / name).symlink_to(f"{name}-to")
+    (tmp_path / "a.j2").write_text("\u00e9\r\nb\n")
+    config = write(
+        tmp_path,
+        {"contents": "\n", "destination": "empty", "on_empty": "keep"},
+        {"contents": "\n", "destination": "blank", "on_empty": "render"},
+        {"contents": "1\n2\n", "destination": "half", "min_ratio": 0.5},
+        {"contents": "x", "destination": "new", "min_ratio": 0.5},
+        {
+            "source": "a.j2",
+            "destination": "written",
+            "newline": "crlf",
+            "encoding": "latin-1",
+        },
+        {"contents": "new", "destination": "followed", "symlinks": "follow"},
+        {"contents": "new", "destination": "replaced", "symlinks": "replace"},
+    )
+    done = run(tmp_path, config, **agent)
+    assert done.returncode == 0, done.stderr
+    assert "empty stays as it is: the new text is empty" in done.stderr
+    assert (tmp_path / "empty").read_text() == "1\n2\n3\n4\n"
+    assert (tmp_path / "blank").read_text() == "\n"
+    assert (tmp_path / "half").read_text() == "1\n2\n"
+    assert (tmp_path / "new").read_text() == "x"
+    assert (tmp_path / "written").read_bytes() == b"\xe9\r\nb\r\n"
+    assert (tmp_path / "followed").is_symlink()
+    assert (tmp_path / "followed-to").read_text() == "new"
+    assert not (tmp_path / "replaced").is_symlink()
+    assert (tmp_path / "replaced").read_text() == "new"
+    assert (tmp_path / "replaced-to").read_text() == "old"
+    short = {"contents": "1\n", "destination": "short", "min_ratio": 0.5}
+    done = run(tmp_path, write(tmp_path, short), **agent)
+    assert done.returncode == 14
+    assert "1 lines instead of 4" in done.stderr
+    assert (tmp_path / "short").read_text() == "1\n2\n3\n4\n"

@@ -39,6 +39,8 @@ class Target(Struct, frozen=True, kw_only=True):
     keep_backup: bool = False
     """Keep the previous file as ``<path>.bak``."""
     create_directories: bool = True
+    replaces_links: bool = False
+    """Replace a symbolic link, instead of the file it points to."""
     root: Path | None = None
     """The folder the file has to be in, links followed; ``None`` for no limit."""
 
@@ -84,6 +86,8 @@ def fix_attributes(target: Target) -> None:
 def stage(target: Target, content: bytes) -> Staged:
     """Write ``content`` beside the target, synced; raises ``OutputError``."""
     final = Path(os.path.realpath(target.path))
+    if target.replaces_links and target.path.is_symlink():
+        final = Path(os.path.realpath(target.path.parent)) / target.path.name
     root = target.root
     if root is not None and not final.is_relative_to(os.path.realpath(root)):
         raise OutputError(f"{target.path}: {final} is outside of {root}")

@@ -259,6 +259,7 @@ class Runner:
         target = plan.target
         if self._settings.explain:
             return None
+        content = plan.shape.encoded(content)
         current = None if target is None else read_current(target)
         if current == content and target is not None:
             if not self._settings.dry:
@@ -271,6 +272,13 @@ class Runner:
                 self._print_dry(dry.diff(path, current, content))
             else:
                 self._print_dry(dry.whole(path, content))
+            return None
+        if reason := plan.shape.refusal(current, content):
+            state.error = reason
+            is_blank = not content.strip()
+            if plan.shape.on_empty == "fail" if is_blank else self._settings.once:
+                raise OutputError(f"{target.path}: {reason}")
+            log.error("%s stays as it is: %s", target.path, reason)
             return None
         staged = stage(target, content)
         try:

@@ -100,6 +100,14 @@ class TemplateBlock(Block, kw_only=True):
     """Old name of ``function_denylist``."""
     sandbox_path: str = ""
     on_command_error: CommandError | None = None
+    on_empty: Literal["render", "keep", "fail"] = "render"
+    """Ours: what a text of nothing but white space does."""
+    min_ratio: float = 0.0
+    """Ours: a text with less than this part of the old lines is not believed."""
+    newline: Literal["lf", "crlf"] = "lf"
+    encoding: str = "utf-8"
+    symlinks: Literal["follow", "replace"] = "follow"
+    """Ours: whether a link at the destination stays."""
     syntax: str = ""
     engine: str = ""
     """Another name of ``syntax``."""

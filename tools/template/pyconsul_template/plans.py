@@ -1,0 +1,102 @@
+"""The checked configuration as the other modules read it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from pyconsul_client.options import Options
+from pyconsul_template.commands import Command
+from pyconsul_template.engine import Wait
+from pyconsul_template.output import Target
+from pyconsul_template.render import TemplateSource
+from pyconsul_template.schema import LogFileBlock, SyslogBlock, TelemetryBlock
+from pyconsul_template.shape import Shape
+
+
+class TemplatePlan(Struct, frozen=True, kw_only=True):
+    """One template, resolved."""
+
+    source: TemplateSource
+    target: Target | None
+    """Where the text goes; ``None`` only in a dry run."""
+    wait: Wait | None
+    command: Command | None
+    check: Command | None
+    """Run on the new file before it replaces the old; ``{{tmp}}`` names it."""
+    error_fatal: bool
+    command_error_fatal: bool
+    rolls_back: bool = False
+    """Whether a failed command puts the old file back."""
+    shape: Shape = Shape()
+
+    @property
+    def name(self) -> str:
+        """The template's file, or the name of its ``contents``."""
+        return str(self.source.path) if self.source.path else self.source.name
+
+
+class ChildPlan(Struct, frozen=True, kw_only=True):
+    """The supervised child of exec mode; times in seconds."""
+
+    command: Command
+    kill_signal: int
+    kill_timeout_s: float
+    reload_signal: int
+    """0: the child is restarted instead."""
+    splay_s: float
+    timeout_s: float
+    """After this long the child is stopped; 0 for never."""
+    pristine: bool = False
+    custom: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+
+
+class DedupPlan(Struct, frozen=True, kw_only=True):
+    """De-duplication among instances with the same templates."""
+
+    prefix: str
+    ttl_s: float
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything a run needs."""
+
+    templates: tuple[TemplatePlan, ...]
+    consul: Options
+    max_stale_s: float
+    query_wait_s: float
+    backoff_s: float
+    backoff_max_s: float
+    attempts: int = 0
+    """Failures in a row of one query that end the run; 0 for no limit."""
+    connections: int = 0
+    """Questions held by the agent at most; 0 for what the agent allows."""
+    once: bool = False
+    dry: bool = False
+    explain: bool = False
+    once_timeout_s: float = 0.0
+    """After this long ``once`` gives up; 0 waits for ever."""
+    missing_timeout_s: float = 0.0
+    """A template held this long by missing data ends the run; 0 for never."""
+    fail_on_missing: bool = False
+    """A key that does not exist ends the run instead of being waited for."""
+    log_level: int = logging.WARNING
+    log_file: LogFileBlock | None = None
+    syslog: SyslogBlock | None = None
+    pid_file: Path | None = None
+    child: ChildPlan | None = None
+    dedup: DedupPlan | None = None
+    stop_signals: Mapping[int, int] = field(
+        default_factory=lambda: {signal.SIGTERM: 0, signal.SIGINT: 12}
+    )
+    """Signals that stop us, with the exit status."""
+    reload_signal: int = signal.SIGHUP
+    status_addr: str = ""
+    telemetry: TelemetryBlock | None = None
+    watch_templates: bool = True
