@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyconsul import CONSUL_VERSION
-from pyconsul.agent.agent import Agent, Done
+from pyconsul.agent.agent import Agent
 from pyconsul.agent.debug_config import debug_config
 from pyconsul.agent.logs import LogOutput, Sink
 from pyconsul.agent.metrics.gauges import Process as ProcessGauges
@@ -20,6 +20,7 @@ from pyconsul.agent.metrics.registry import Metrics
 from pyconsul.agent.metrics.settings import telemetry_settings
 from pyconsul.agent.metrics.telemetry import Telemetry, limit
 from pyconsul.agent.pools import Pools
+from pyconsul.agent.registrations import Done
 from pyconsul.config.model import AgentConfig
 from pyconsul.serf.member import Member
 from pyconsul.types.errors import ConsulError, NotFoundError
