@@ -29,11 +29,9 @@ from harness import (
     Agent,
     Http,
     agent,
-    cpu_s,
     dnsperf,
     floor,
     quantile,
-    rss_mb,
     wait_for,
     wrk,
 )
@@ -348,66 +346,10 @@ def _snapshots(folder: str) -> list[str]:
 
 
 def bench_template() -> None:
-    """1,000 services x 3 instances in one template: first render, changes."""
-    template = (
-        "{% for s in services() %}{% for i in service(s.name) %}"
-        "server {{ i.name }} {{ i.address }}:{{ i.port }}\n{% endfor %}{% endfor %}"
-    )
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        # One connection a watch: more than an agent gives one client by default.
-        settings = stack.enter_context(many_connections())
-        run = stack.enter_context(agent(f"-config-file={settings}", pin=False))
-        for s in range(1000):
-            for i in range(3):
-                node = f"n{(s * 3 + i) % 100:03d}"
-                register(run, node, "10.5.0.1", f"svc{s:04d}", i)
-        source, target = f"{folder}/in.j2", f"{folder}/out"
-        with open(source, "w", encoding="ascii") as file:
-            file.write(template)
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [
-                str(BIN / "pyconsul-template"),
-                f"-consul-addr=127.0.0.1:{run.http_port}",
-                f"-template={source}:{target}",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            while not os.path.exists(target):
-                if time.perf_counter() - started > 60:
-                    raise RuntimeError("nothing was rendered")
-                time.sleep(0.002)
-            first = time.perf_counter() - started
-            time.sleep(3)
-            rss = rss_mb(process.pid)
-            used = cpu_s(process.pid)
-            delays: list[float] = []
-            for n in range(100):
-                port = str(20000 + n)
-                started = time.perf_counter()
-                register(run, "n000", "10.5.0.1", "svc0000", 12000 + n)
-                wanted = f":{8000 + 12000 + n}\n".encode()
-                while True:
-                    with open(target, "rb") as file:
-                        if wanted in file.read():
-                            break
-                    if time.perf_counter() - started > 10:
-                        raise RuntimeError(f"{port} was not rendered")
-                    time.sleep(0.001)
-                delays.append((time.perf_counter() - started) * 1000)
-                time.sleep(0.2)  # apart: a view asks at most ten times a second
-            used = (cpu_s(process.pid) - used) / 100 * 1000
-            say(
-                f"template, 1,000 x 3: first render {first:.2f} s (0.5), change to file"
-                f" p50 {quantile(delays, 0.5):.0f} ms, p99 {quantile(delays, 0.99):.0f}"
-                f" ms (25), CPU {used:.0f} ms a change, RSS {rss:.0f} MB (70)"
-            )
-        finally:
-            process.terminate()
-            process.wait(10)
+    """The template tool; its figures are in a module of their own."""
+    import template
+
+    template.bench(template.ROUNDS)
 
 
 PARTS: dict[str, Callable[[], None]] = {
