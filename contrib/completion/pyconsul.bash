@@ -81,7 +81,7 @@ _pyconsul() {
         "catalog datacenters") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;
         "catalog nodes") flags="-ca-file -ca-path -client-cert -client-key -datacenter -detailed -filter -http-addr -near -node-meta -service -stale -tls-server-name -token -token-file -help" ;;
         "catalog services") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -namespace -node -node-meta -stale -tags -tls-server-name -token -token-file -help" ;;
-        "config delete") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -kind -name -namespace -stale -tls-server-name -token -token-file -help" ;;
+        "config delete") flags="-ca-file -ca-path -client-cert -client-key -datacenter -filename -http-addr -kind -name -namespace -stale -tls-server-name -token -token-file -help" ;;
         "config list") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -kind -namespace -stale -tls-server-name -token -token-file -help" ;;
         "config read") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -kind -name -namespace -stale -tls-server-name -token -token-file -help" ;;
         "config write") flags="-ca-file -ca-path -cas -client-cert -client-key -datacenter -http-addr -modify-index -namespace -stale -tls-server-name -token -token-file -help" ;;

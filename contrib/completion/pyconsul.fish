@@ -182,6 +182,7 @@ complete -c pyconsul -n '__pyconsul_at "config delete"' -o ca-path -r -d 'Direct
 complete -c pyconsul -n '__pyconsul_at "config delete"' -o client-cert -r -d 'Client certificate file for TLS when the agent verifies clients'
 complete -c pyconsul -n '__pyconsul_at "config delete"' -o client-key -r -d 'Client key file for TLS when the agent verifies clients'
 complete -c pyconsul -n '__pyconsul_at "config delete"' -o datacenter -r -d 'Name of the datacenter to query'
+complete -c pyconsul -n '__pyconsul_at "config delete"' -o filename -r -d 'File with the entry, instead of kind and name'
 complete -c pyconsul -n '__pyconsul_at "config delete"' -o http-addr -r -d 'The address and port of the agent an IP or DNS name, or unix///path for a socket, with http// or https// before it if wanted'
 complete -c pyconsul -n '__pyconsul_at "config delete"' -o kind -r -d 'Kind of the entries, such as service-defaults'
 complete -c pyconsul -n '__pyconsul_at "config delete"' -o name -r -d 'Name of the entry'

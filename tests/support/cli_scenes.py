@@ -257,6 +257,24 @@ SCENES: dict[str, tuple[Step, ...]] = {
         ),
         Step("config list -kind=service-defaults", out=("web",)),
         Step(
+            "config delete -filename=d.hcl",
+            out=("Config entry deleted: service-defaults/web",),
+        ),
+        Step("config list -kind=service-defaults"),
+        Step(
+            "config delete -filename=d.hcl -name=web",
+            err=("Must specify either -filename or -kind and -name",),
+            status=1,
+        ),
+        Step(
+            "config delete -filename=none.hcl",
+            err=(
+                "Failed to load data: Failed to read file: open none.hcl: no such "
+                "file or directory",
+            ),
+            status=1,
+        ),
+        Step(
             "config delete -kind=service-defaults -name=web",
             out=("Config entry deleted: service-defaults/web",),
         ),

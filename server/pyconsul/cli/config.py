@@ -169,8 +169,20 @@ def _list(flags: FlagSet) -> int:
     return 0
 
 
+def _declare_delete(flags: FlagSet) -> None:
+    flags.string("filename", text="File with the entry, instead of kind and name.")
+    _declare_kind_name(flags)
+
+
 def _delete(flags: FlagSet) -> int:
-    name = _kind_name(flags)
+    path = flags.text("filename")
+    if path and (flags.text("kind") or flags.text("name")):
+        raise CommandError("Must specify either -filename or -kind and -name")
+    if path:
+        _, entry = _decoded(_loaded(path))
+        name = f"{entry.kind}/{entry.name}"
+    else:
+        name = _kind_name(flags)
     failing = f"Error deleting config entry {name}"
     AgentClient(flags).delete(f"/v1/config/{name}", {}, failing=failing)
     line(f"Config entry deleted: {name}")
@@ -204,9 +216,10 @@ LIST = Command(
 )
 DELETE = Command(
     "Usage: pyconsul config delete [options] -kind KIND -name NAME\n\n"
-    "  Deletes a config entry. One that does not exist counts as deleted.",
+    "  Deletes a config entry. One that does not exist counts as deleted.\n\n"
+    "      $ pyconsul config delete -filename=web-defaults.hcl",
     _delete,
-    _declare_kind_name,
+    _declare_delete,
     server=True,
     namespaced=True,
 )
