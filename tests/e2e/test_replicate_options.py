@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 from agent_stub import certificates
-from conftest import RunningAgent, free_port
+from running_agent import RunningAgent, free_port
 from wan_front import WanFront
 
 REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
