@@ -22,11 +22,14 @@ from cluster_load import STAY, under_load
 
 # Longer than a follower waits for its leader before it stands itself.
 CUT_S = 1.5
+# It takes a second or two; the cores may be busy with other tests.
+PATIENCE_S = 60
 LEADER_KILLS = int(os.environ.get("PYCONSUL_LEADER_KILLS", "3"))
 
 needs_namespaces = pytest.mark.skipif(
     not Namespaces.possible(), reason="may not make network namespaces"
 )
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_rolling_restart(tmp_path: Path) -> None:
@@ -34,13 +37,13 @@ def test_rolling_restart(tmp_path: Path) -> None:
         for server in cluster.servers:
             server.signal(signal.SIGTERM)
             assert server.process is not None
-            server.process.wait(30)
+            server.process.wait(PATIENCE_S)
             server.start()
             cluster.settle()
-            load.resumes(cluster.nodes, 20)
+            load.resumes(cluster.nodes, PATIENCE_S)
 
 
-@pytest.mark.timeout(60 + 30 * LEADER_KILLS)
+@pytest.mark.timeout(240 + 60 * LEADER_KILLS)
 def test_the_leader_is_killed_again_and_again(tmp_path: Path) -> None:
     with running(tmp_path, 3, 1, settings=STAY) as cluster, under_load(cluster) as load:
         times: list[float] = []
@@ -48,7 +51,7 @@ def test_the_leader_is_killed_again_and_again(tmp_path: Path) -> None:
             leader = cluster.leader()
             leader.kill()
             others = [node for node in cluster.nodes if node is not leader]
-            times.append(load.resumes(others, 15))
+            times.append(load.resumes(others, PATIENCE_S))
             leader.start()
             cluster.settle()
         print("writes again after", " ".join(f"{one:.2f}" for one in times), "s")
@@ -59,10 +62,10 @@ def test_the_leader_is_paused(tmp_path: Path) -> None:
         old = cluster.leader()
         old.signal(signal.SIGSTOP)
         others = [node for node in cluster.servers if node is not old]
-        load.resumes(others, 15)
+        load.resumes(others, PATIENCE_S)
         load.works(100)
         old.signal(signal.SIGCONT)
-        load.resumes(cluster.nodes, 15)
+        load.resumes(cluster.nodes, PATIENCE_S)
 
 
 def test_a_power_cut_of_all(tmp_path: Path) -> None:
@@ -75,7 +78,7 @@ def test_a_power_cut_of_all(tmp_path: Path) -> None:
         for node in cluster.nodes:
             node.start()
         cluster.settle()
-        load.resumes(cluster.nodes, 20)
+        load.resumes(cluster.nodes, PATIENCE_S)
         load.works(50)
 
 
@@ -95,7 +98,7 @@ def test_a_server_is_replaced_by_an_empty_one(tmp_path: Path) -> None:
             fresh = cluster.add_server("s9")
             fresh.start()
             survivors = [n for n in cluster.nodes if n not in (victim, fresh)]
-            load.resumes([*survivors, fresh], 30)
+            load.resumes([*survivors, fresh], PATIENCE_S)
             cluster.wait_voters(3)
             peers = cluster.leader().get("/v1/operator/raft/configuration")["Servers"]
             assert fresh.name in {peer["Node"] for peer in peers}
@@ -115,7 +118,7 @@ def test_a_partition_isolates_the_leader(tmp_path: Path) -> None:
         old = cluster.leader()
         network.isolate(old, cluster.nodes)
         others = [node for node in cluster.nodes if node is not old]
-        load.resumes(others, 15)
+        load.resumes(others, PATIENCE_S)
         new = cluster.leader(among=[s for s in cluster.servers if s is not old])
         assert new is not old
         # Cut off, it must answer neither a write nor a default read.
@@ -125,7 +128,7 @@ def test_a_partition_isolates_the_leader(tmp_path: Path) -> None:
         assert status in (200, 404)
         assert headers["x-consul-knownleader"] == "false"
         network.rejoin(old, cluster.nodes)
-        load.resumes(cluster.nodes, 20)
+        load.resumes(cluster.nodes, PATIENCE_S)
         cluster.settle()
 
 
@@ -142,9 +145,11 @@ def test_packets_get_lost_one_way(tmp_path: Path) -> None:
             for source, target in ((leader, follower), (follower, leader)):
                 network.cut(source, target)
                 time.sleep(CUT_S)
-                load.resumes([s for s in cluster.servers if s is not follower], 15)
+                load.resumes(
+                    [s for s in cluster.servers if s is not follower], PATIENCE_S
+                )
                 network.heal(source, target)
-        load.resumes(cluster.nodes, 20)
+        load.resumes(cluster.nodes, PATIENCE_S)
         cluster.settle()
 
 

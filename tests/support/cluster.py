@@ -26,7 +26,7 @@ from typing import Any
 
 from lossy_link import LossyLink
 
-START_S = 40.0
+START_S = 90.0
 _blocks = itertools.count(1)
 
 
@@ -274,7 +274,7 @@ class Node:
         return answer
 
     def eventually(
-        self, path: str, right: Callable[[Any], Any], seconds: float = 20.0
+        self, path: str, right: Callable[[Any], Any], seconds: float = 60.0
     ) -> Any:
         """Repeat a GET until its answer is right; return that answer."""
         deadline = time.monotonic() + seconds
@@ -353,7 +353,7 @@ class Cluster:
                 seconds,
             )
 
-    def leader(self, seconds: float = 20.0, among: list[Node] | None = None) -> Node:
+    def leader(self, seconds: float = 60.0, among: list[Node] | None = None) -> Node:
         """Return the server that leads and can serve."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

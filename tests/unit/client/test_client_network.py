@@ -27,6 +27,16 @@ def client_of(agent, **kwargs):
     return Client(options=resolve({}, address=agent.address, token="secret"), **kwargs)
 
 
+def noting(client, errors):
+    """Return views that add the texts of errors to a list."""
+    return Views(
+        client,
+        lambda query: None,
+        on_error=lambda query, error, delay: errors.append(str(error)),
+        rules=FAST,
+    )
+
+
 async def until(condition):
     with anyio.fail_after(20):
         while not condition():  # noqa: ASYNC110 - the stub runs in another thread
@@ -67,15 +77,7 @@ def test_views_follow_changes_and_leave_nothing_behind():
 def test_errors_are_noted_and_healed():
     async def main(agent):
         errors = []
-        async with (
-            client_of(agent) as client,
-            Views(
-                client,
-                lambda query: None,
-                on_error=lambda query, error, delay: errors.append(str(error)),
-                rules=FAST,
-            ) as views,
-        ):
+        async with client_of(agent) as client, noting(client, errors) as views:
             view = views.get(client.queries.nodes())
             with anyio.fail_after(20):
                 await view.wait_ready()
@@ -147,15 +149,7 @@ def test_more_views_than_the_server_takes_connections_all_settle():
 def test_a_limit_that_others_use_up_is_told():
     async def main(agent):
         errors = []
-        async with (
-            client_of(agent) as client,
-            Views(
-                client,
-                lambda query: None,
-                on_error=lambda query, error, delay: errors.append(str(error)),
-                rules=FAST,
-            ) as views,
-        ):
+        async with client_of(agent) as client, noting(client, errors) as views:
             view = views.get(client.queries.kv_key("a"))
             await until(lambda: errors)
             agent.max_connections = 8
