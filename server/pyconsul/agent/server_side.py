@@ -23,8 +23,9 @@ from pyconsul.endpoints.bootstrap import Bootstrap
 from pyconsul.endpoints.pool import join_address
 from pyconsul.endpoints.request_limits import RequestLimits
 from pyconsul.endpoints.server import Server, ServerOptions
+from pyconsul.net.disk_store import DiskStore
 from pyconsul.net.forwarder import LeaderForwarder
-from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
+from pyconsul.net.log_store import LogStore, MemoryStore
 from pyconsul.net.raft_driver import RaftDriver
 from pyconsul.net.raft_recovery import PEERS_FILE
 from pyconsul.net.raft_transport import RaftTransport

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from pyconsul.net import log_store
-from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
+from pyconsul.net import disk_store
+from pyconsul.net.disk_store import DiskStore
+from pyconsul.net.log_store import LogStore, MemoryStore
 from pyconsul.net.raft_driver import RaftDriver
 from pyconsul.types.errors import CommandError, ConsulError, NoLeaderError
 
@@ -183,7 +184,7 @@ def test_a_broken_disk_fails_writes_and_ends_leading(
         def broken(fd: int, data: bytes, at: int) -> int:
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(log_store.os, "pwrite", broken)
+        monkeypatch.setattr(disk_store.os, "pwrite", broken)
         lost = [driver.propose(b"lost"), driver.propose(b"lost too")]
         for future in lost:
             with pytest.raises(ConsulError, match="Input/output error"):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pyconsul.net import log_store
-from pyconsul.net.log_store import DiskStore
+from pyconsul.net import disk_store
+from pyconsul.net.disk_store import DiskStore
 from pyconsul.net.raft_driver import RaftDriver
 from pyconsul.raft.messages import COMMAND, Entry, HardState
 from pyconsul.types.errors import ConsulError
@@ -28,8 +28,8 @@ class Disk:
         self.number = errno.ENOSPC
         self.refused = threading.Semaphore(0)
         self._pwrite = os.pwrite
-        monkeypatch.setattr(log_store.os, "pwrite", self.pwrite)
-        monkeypatch.setattr(log_store, "RETRY_S", 0.01)
+        monkeypatch.setattr(disk_store.os, "pwrite", self.pwrite)
+        monkeypatch.setattr(disk_store, "RETRY_S", 0.01)
 
     def pwrite(self, fd: int, data: bytes, at: int) -> int:
         if self.room is None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pyconsul.net import log_store
+from pyconsul.net import disk_store
+from pyconsul.net.disk_store import DiskStore
 from pyconsul.net.log_records import record_size
-from pyconsul.net.log_store import DiskStore, MemoryStore, Recovered
+from pyconsul.net.log_store import MemoryStore, Recovered
 from pyconsul.raft.messages import (
     COMMAND,
     CONFIGURATION,
@@ -285,7 +286,7 @@ def test_a_full_disk_fails_this_and_all_later_writes(
     def full(fd: int, data: bytes, at: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(log_store.os, "pwrite", full)
+    monkeypatch.setattr(disk_store.os, "pwrite", full)
     results: list[OSError | None] = []
     store.submit(None, [command(2)], results.append)
     store.submit(None, [command(3)], results.append)

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from pyconsul.net import raft_transport
-from pyconsul.net.log_store import DiskStore, LogStore, MemoryStore
+from pyconsul.net.disk_store import DiskStore
+from pyconsul.net.log_store import LogStore, MemoryStore
 from pyconsul.net.raft_driver import RaftDriver
 from pyconsul.net.raft_transport import RaftTransport, split_address
 from pyconsul.raft import wire
