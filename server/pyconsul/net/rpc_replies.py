@@ -34,8 +34,6 @@ from pyconsul.net.rpc_values import (
     as_uint,
     checks_from_plain,
     config_entry_from_plain,
-    entry_from_plain,
-    entry_to_plain,
     healthy_from_plain,
     healthy_to_plain,
     instance_from_plain,
@@ -69,6 +67,7 @@ from pyconsul.types.operations import (
     RaftStats,
     ServerHealth,
 )
+from pyconsul.types.plain_entries import entry_from_plain, entry_to_plain
 from pyconsul.types.queries import PreparedQuery, QueryDns, QueryResult
 from pyconsul.types.records import HealthCheck, Node, Session
 from pyconsul.types.ui import NodeInfo, RaftConfiguration

@@ -18,8 +18,6 @@ from pyconsul.net.rpc_values import (
     as_list,
     as_map,
     as_text,
-    entry_from_plain,
-    entry_to_plain,
     pack_parts,
     single_floats,
 )
@@ -51,6 +49,7 @@ from pyconsul.types.operations import (
     RaftRemovePeerRequest,
     RaftTransferLeaderRequest,
 )
+from pyconsul.types.plain_entries import entry_from_plain, entry_to_plain
 from pyconsul.types.queries import (
     PreparedQueryExecuteRequest,
     PreparedQueryRequest,

@@ -27,7 +27,6 @@ from pyconsul.types.gomsgpack import (
 from pyconsul.types.messages import Row
 from pyconsul.types.records import (
     CheckServiceNode,
-    DirEntry,
     HealthCheck,
     Node,
     NodeService,
@@ -176,49 +175,6 @@ def plain_list(values: list[Any], write: Callable[[Any], Any]) -> list[Any] | No
 def plain_rows(values: list[Row], write: Callable[[Any], Any]) -> list[Any] | None:
     """Return rows as Go writes them; each row's map is made once in its life."""
     return [row.plain(write) for row in values] or None
-
-
-# -- key-value entries (hot)
-
-
-def entry_to_plain(entry: DirEntry) -> Plain:
-    """Return ``DirEntry``; no bytes are nil."""
-    return {
-        "CreateIndex": entry.create_index,
-        "Flags": entry.flags,
-        "Key": entry.key,
-        "LockIndex": entry.lock_index,
-        "ModifyIndex": entry.modify_index,
-        "Session": entry.session,
-        "Value": entry.value or None,
-    }
-
-
-def entry_from_plain(plain: Any) -> DirEntry:
-    """Read ``DirEntry``."""
-    if plain.__class__ is dict:
-        get = cast(Plain, plain).get
-        lock, key, flags = get("LockIndex", 0), get("Key", ""), get("Flags", 0)
-        value, session = get("Value"), get("Session", "")
-        created, modified = get("CreateIndex", 0), get("ModifyIndex", 0)
-        if (
-            lock.__class__ is flags.__class__ is created.__class__ is int
-            and modified.__class__ is int
-            and key.__class__ is session.__class__ is str
-            and (value is None or value.__class__ is str)
-            and lock >= 0 <= flags
-            and created >= 0 <= modified
-        ):
-            return DirEntry(
-                lock_index=lock,
-                key=key,
-                flags=flags,
-                value=raw_bytes(value),
-                session=session,
-                create_index=created,
-                modify_index=modified,
-            )
-    return from_plain(plain, DirEntry)  # says what is wrong, or bears nil
 
 
 # -- services with their nodes

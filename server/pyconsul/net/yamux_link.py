@@ -8,6 +8,7 @@ nothing for ``stall_s`` is dropped.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import cast
 
 from pyconsul.yamux import Event, Session, SessionFailed, YamuxSettings
@@ -15,7 +16,7 @@ from pyconsul.yamux import Event, Session, SessionFailed, YamuxSettings
 STALL_S = 10.0
 
 
-class YamuxLink(asyncio.Protocol):
+class YamuxLink(asyncio.Protocol, ABC):
     """Moves bytes between a transport and a session; subclasses take events."""
 
     def __init__(
@@ -117,13 +118,13 @@ class YamuxLink(asyncio.Protocol):
                 self.transport.close()
         self.on_gone(reason)
 
+    @abstractmethod
     def on_event(self, event: Event) -> None:
         """Take an event of the session."""
-        raise NotImplementedError
 
     def after_events(self) -> None:
         """Do what the frames read, or the time passed, may have made possible."""
 
+    @abstractmethod
     def on_gone(self, reason: str) -> None:
         """Learn, once, that the connection is over."""
-        raise NotImplementedError

@@ -87,6 +87,12 @@ class Elections(Node):
         if granted and not message.pre:
             self.vote = message.sender
             self._reset_election_timer()
+        self._answer_vote(message, granted)
+
+    def _refuse_vote(self, message: VoteRequest) -> None:
+        self._answer_vote(message, granted=False)
+
+    def _answer_vote(self, message: VoteRequest, granted: bool) -> None:
         self._after_persist.append(
             VoteResponse(
                 sender=self.id,
@@ -94,18 +100,6 @@ class Elections(Node):
                 term=message.term if granted else self.term,
                 tag=message.tag,
                 granted=granted,
-                pre=message.pre,
-            )
-        )
-
-    def _refuse_vote(self, message: VoteRequest) -> None:
-        self._after_persist.append(
-            VoteResponse(
-                sender=self.id,
-                target=message.sender,
-                term=self.term,
-                tag=message.tag,
-                granted=False,
                 pre=message.pre,
             )
         )

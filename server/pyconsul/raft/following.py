@@ -28,17 +28,7 @@ class Following(Elections):
 
     def _refuse(self, message: Message) -> None:
         prev = message.prev_index if isinstance(message, AppendRequest) else 0
-        self._after_persist.append(
-            AppendResponse(
-                sender=self.id,
-                target=message.sender,
-                term=self.term,
-                tag=message.tag,
-                success=False,
-                index=prev,
-                hint_index=self.log.last_index,
-            )
-        )
+        self._answer(message, False, prev, self.log.last_index)
 
     def _follow(self, message: Message) -> None:
         self._become_follower(message.term, message.sender)
@@ -46,15 +36,20 @@ class Following(Elections):
         self._reset_election_timer()
 
     def _accept(self, message: Message, index: int, commit: int) -> None:
+        self._answer(message, True, index, self.log.last_index, commit)
+
+    def _answer(
+        self, message: Message, success: bool, index: int, hint: int, commit: int = 0
+    ) -> None:
         self._after_persist.append(
             AppendResponse(
                 sender=self.id,
                 target=message.sender,
                 term=self.term,
                 tag=message.tag,
-                success=True,
+                success=success,
                 index=index,
-                hint_index=self.log.last_index,
+                hint_index=hint,
                 commit=commit,
             )
         )
@@ -70,17 +65,7 @@ class Following(Elections):
             hint_index, _ = log.last_at_most(
                 min(message.prev_index, log.last_index), message.prev_term
             )
-            self._after_persist.append(
-                AppendResponse(
-                    sender=self.id,
-                    target=message.sender,
-                    term=self.term,
-                    tag=message.tag,
-                    success=False,
-                    index=message.prev_index,
-                    hint_index=hint_index,
-                )
-            )
+            self._answer(message, False, message.prev_index, hint_index)
             return
         fresh = entries[log.conflict(entries) :]
         if fresh:

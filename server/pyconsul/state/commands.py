@@ -17,7 +17,6 @@ from pyconsul.types.gomsgpack import (
     encode,
     from_plain,
     pack,
-    raw_bytes,
     to_plain,
     unpack,
 )
@@ -30,6 +29,7 @@ from pyconsul.types.messages import (
     TxnRequest,
 )
 from pyconsul.types.operations import AutopilotSetConfigRequest
+from pyconsul.types.plain_entries import entry_from_plain
 from pyconsul.types.queries import PreparedQueryRequest
 from pyconsul.types.records import DirEntry
 
@@ -88,34 +88,9 @@ def decode_kvs(body: bytes | memoryview) -> tuple[str, DirEntry]:
         fields = cast(Plain, plain)
         op = fields.get("Op")
         if op.__class__ is str:
-            return cast(str, op), dir_entry(fields.get("DirEnt"))
+            return cast(str, op), entry_from_plain(fields.get("DirEnt"))
     request = from_plain(plain, KVSRequest)
     return request.op, request.dir_ent
-
-
-def dir_entry(plain: Any) -> DirEntry:
-    """Return the entry of an unpacked map; raises ``MsgpackError``."""
-    if plain.__class__ is dict:
-        get = cast(Plain, plain).get
-        lock, key, flags = get("LockIndex", 0), get("Key", ""), get("Flags", 0)
-        value, session = get("Value"), get("Session", "")
-        created, modified = get("CreateIndex", 0), get("ModifyIndex", 0)
-        if (
-            lock.__class__ is flags.__class__ is created.__class__ is int
-            and modified.__class__ is int
-            and key.__class__ is session.__class__ is str
-            and (value is None or value.__class__ is str)
-        ):
-            return DirEntry(
-                lock_index=lock,
-                key=key,
-                flags=flags,
-                value=raw_bytes(value),
-                session=session,
-                create_index=created,
-                modify_index=modified,
-            )
-    return from_plain(plain, DirEntry)  # says what is wrong, or bears nil
 
 
 def encode_session(request: SessionRequest) -> bytes:

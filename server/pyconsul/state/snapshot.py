@@ -17,7 +17,6 @@ from pyconsul.state.commands import (
     AUTOPILOT,
     PREPARED_QUERY,
     decode_coordinates,
-    dir_entry,
 )
 from pyconsul.state.config_entries import (
     CONFIG_ENTRY,
@@ -39,6 +38,7 @@ from pyconsul.types.gomsgpack import (
 )
 from pyconsul.types.messages import Row
 from pyconsul.types.operations import AutopilotConfig
+from pyconsul.types.plain_entries import entry_from_plain, entry_to_plain
 from pyconsul.types.queries import PreparedQuery
 from pyconsul.types.records import DirEntry, HealthCheck, Node, NodeService, Session
 
@@ -120,10 +120,10 @@ class Snapshot:
         yield from self._raw_records(*_BEFORE_KV)
         rows = self._rows
         for key in self._keys:
-            yield _record(KVS, _entry_plain(rows[key].record))
+            yield _record(KVS, entry_to_plain(rows[key].record))
         for key in sorted(self._tombstones):
             stone = DirEntry(key=key, modify_index=self._tombstones[key])
-            yield _record(TOMBSTONE, _entry_plain(stone))
+            yield _record(TOMBSTONE, entry_to_plain(stone))
         for query in self._queries:
             yield _record(PREPARED_QUERY, to_plain(query))
         if self._autopilot is not None:
@@ -157,18 +157,6 @@ def _node_name(item: tuple[Node, list[NodeService], list[Row]]) -> str:
 
 def _record(number: int, plain: Any) -> bytes:
     return bytes((number,)) + pack(plain)
-
-
-def _entry_plain(entry: DirEntry) -> Plain:
-    return {
-        "CreateIndex": entry.create_index,
-        "Flags": entry.flags,
-        "Key": entry.key,
-        "LockIndex": entry.lock_index,
-        "ModifyIndex": entry.modify_index,
-        "Session": entry.session,
-        "Value": entry.value or None,
-    }
 
 
 def _node_records(
@@ -226,7 +214,7 @@ class _Loader:
 
     def load(self, number: int, body: Any) -> None:
         if number == KVS:
-            entry = dir_entry(body)
+            entry = entry_from_plain(body)
             self._saw("kvs", entry.modify_index)
             self._tables.kv.load(entry)
         elif number == REGISTER:
@@ -236,7 +224,7 @@ class _Loader:
             self._saw("sessions", session.modify_index)
             self._tables.sessions.load(session)
         elif number == TOMBSTONE:
-            stone = dir_entry(body)
+            stone = entry_from_plain(body)
             self._saw("tombstones", stone.modify_index)
             self._tables.kv.tombstones[stone.key] = stone.modify_index
         elif number == CONFIG_ENTRY:
