@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import msgspec
 
-from pyconsul_template.yaml_text import to_yaml
+from pyconsul_client.yaml_text import to_yaml
 
 INDENT_MAX = 1_000
 REPEAT_MAX = 100_000

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
+from pyconsul_client.yaml_text import to_yaml
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.values import (
     float_text,
@@ -15,7 +16,6 @@ from pyconsul_template.ctmpl.values import (
     struct_values,
     type_name,
 )
-from pyconsul_template.yaml_text import to_yaml
 
 DEPTH_MAX = 100
 _JSON_ESCAPES = {
