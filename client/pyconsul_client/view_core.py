@@ -165,7 +165,10 @@ class ViewCore:
         if self.monotonic and self.blocking and index < self.index:
             self._failures = 0
             return self._distrust(Mode.DEFAULT)
-        if self.ready and freshness.index >= 1 and index == self.index:
+        indexed = self.blocking and freshness.index >= 1
+        # What cannot be waited for may have the same index for ever (observed:
+        # prepared queries).
+        if self.ready and indexed and index == self.index:
             return self._settle(index)
         if self.ready and digest == self._digest:
             return self._settle(index)
