@@ -18,17 +18,15 @@ from pyconsul_client.errors import (
     FlagError,
     HelpRequested,
     OptionsError,
+    SettingsError,
 )
 from pyconsul_client.goflags import FlagSet, parse_bool
 from pyconsul_client.oneshot import request
-from pyconsul_client.options import (
-    Options,
-    add_client_flags,
-    add_server_flags,
-    from_flags,
-)
+from pyconsul_client.options import Options, from_flags
 
-from .shape import dumps, shape
+from .flags import PARAMETERS, check, declared, output_of
+from .output import render
+from .shape import shape
 from .spec import Spec, make_spec
 
 TYPE_CHECKING = False
@@ -49,15 +47,13 @@ Usage: pyconsul watch [options] [child...]
 
   Providing the watch type is required, and other parameters may be
   required or supported depending on the watch type: key, keyprefix,
-  services, nodes, service, checks, event. With -file the watches and their
-  handlers are those of files instead.
+  services, nodes, service, checks, event, query. With -file the watches and
+  their handlers are those of files instead.
 
   A child that fails is reported and the watch goes on."""
 
-DEFAULT_TIMEOUT = 60.0
 POST_TIMEOUT = 10.0
 """The reference's default for HTTP handlers."""
-PARAMETERS = ("key", "prefix", "service", "state", "name", "filter")
 
 
 def watch_main(argv: list[str]) -> int:
@@ -70,15 +66,16 @@ def watch_main(argv: list[str]) -> int:
         return 0
     except FlagError as error:
         return _fail(f"{error}\n{flags.help(USAGE)}", end="")
-    if not flags.text("type") and not flags.many("file"):
+    type = flags.text("type") or ("query" if flags.text("query") else "")
+    if not type and not flags.many("file"):
         help_text = flags.help(USAGE)
         return _fail(f"Watch type must be specified\n\n{help_text}", end="")
     try:
-        _agree(flags)
+        check(flags)
         if flags.many("file"):
             return _several(flags)
         params = _params(flags)
-        spec = make_spec(flags.text("type"), params, flags.text("datacenter"))
+        spec = make_spec(type, params, flags.text("datacenter"), queries=True)
     except ClientError as error:
         return _fail(str(error))
     return _one(flags, spec, params)
@@ -92,8 +89,9 @@ def _one(flags: FlagSet, spec: Spec, params: dict[str, str | Sequence[str]]) -> 
     handled = flags.operands or flags.text("http-handler")
     try:
         _get("/v1/status/leader", options)
-        if not handled and flags.text("format") == "json":
-            print(dumps(_first(spec, options), pretty=True))
+        output = output_of(flags)
+        if not handled and output != "jsonl":
+            print(render(spec.type, _first(spec, options), output))
             return 0
     except ClientError as error:
         return _fail(f"Error querying Consul agent: {error}")
@@ -127,134 +125,6 @@ def _start_several(flags: FlagSet) -> int:
     return _watch(flags, options, plans, reload=lambda: _from_files(flags))
 
 
-def declared() -> FlagSet:
-    """Return the flags of the command, not yet parsed."""
-    flags = FlagSet()
-    add_client_flags(flags)
-    add_server_flags(flags)
-    flags.string("type", text="Specifies the watch type.", placeholder="string")
-    flags.string("key", text="Specifies the key to watch. Only for 'key' type.")
-    flags.string(
-        "prefix", text="Specifies the key prefix to watch. Only for 'keyprefix' type."
-    )
-    flags.string(
-        "service",
-        text="Specifies the service to watch. Required for 'service' type, optional "
-        "for 'checks' type.",
-    )
-    flags.strings(
-        "tag",
-        "Specifies a service tag on which to filter; may be given several times. "
-        "Optional for 'service' type.",
-    )
-    flags.string(
-        "passingonly",
-        text="Specifies if only hosts passing all checks are displayed, true or "
-        "false. Optional for 'service' type.",
-    )
-    flags.string(
-        "state", text="Specifies the states to watch. Optional for 'checks' type."
-    )
-    flags.string(
-        "name", text="Specifies an event name to watch. Only for 'event' type."
-    )
-    flags.string("filter", text="Expression that selects from the results.")
-    flags.boolean("shell", True, "Use a shell to run the command.")
-    flags.duration(
-        "handler-timeout",
-        DEFAULT_TIMEOUT,
-        "How long a run of the child may take before it is killed; 0 for no limit. "
-        "The default is 1m; 10s for -http-handler.",
-    )
-    _declare_own(flags)
-    return flags
-
-
-def _declare_own(flags: FlagSet) -> None:
-    """Declare what the reference does not have."""
-    flags.strings(
-        "file",
-        "File or folder with watches as in an agent's configuration; may be given "
-        "several times. SIGHUP reads them again.",
-        placeholder="path",
-    )
-    flags.string(
-        "http-handler",
-        text="Send the JSON to this URL by POST, with its index in X-Consul-Index, "
-        "instead of running a command.",
-        placeholder="url",
-    )
-    flags.boolean(
-        "once", text="End after the first answer is printed or handled; 1 if it failed."
-    )
-    flags.boolean(
-        "skip-first", text="Do not handle the first answer, only what changes later."
-    )
-    flags.custom(
-        "debounce",
-        (0.0, 0.0),
-        _debounce,
-        "Handle changes as one, with the newest data, until there was none for MIN, "
-        "at most for MAX. MAX is four times MIN unless given.",
-        placeholder="min[:max]",
-    )
-    flags.custom(
-        "format",
-        "json",
-        _choice("json", "jsonl"),
-        "json prints the data once, jsonl a line of JSON with type, params, index "
-        "and result now and for every change. The default is json.",
-        placeholder="json|jsonl",
-    )
-    flags.custom(
-        "on-error",
-        "",
-        _choice("first", "exit", "continue"),
-        "When a failed handler ends the watch with status 1: at the first answer "
-        "only, always (exit), or never (continue). The default is first, and with "
-        "-file continue.",
-        placeholder="first|exit|continue",
-    )
-
-
-def _choice(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise FlagError(f"must be {' or '.join(words)}")
-        return text
-
-    return parse
-
-
-def _debounce(text: str) -> tuple[float, float]:
-    from pyconsul_client.tool.schema import wait_times
-
-    try:
-        return wait_times(text)
-    except ValueError as error:
-        raise FlagError(str(error)) from error
-
-
-def _agree(flags: FlagSet) -> None:
-    """Raise OptionsError for flags that contradict each other."""
-    if flags.text("http-handler"):
-        from .files import check_url
-
-        check_url(flags.text("http-handler"))
-        if flags.operands:
-            raise OptionsError("Only one watch handler allowed")
-    own = [*PARAMETERS, "type", "tag", "passingonly", "http-handler"]
-    foreign = [f"-{name}" for name in own if name in flags.given]
-    if flags.many("file") and (foreign or flags.operands):
-        what = ", ".join(foreign) or "a command"
-        raise OptionsError(f"The watches are those of -file: {what} is too much")
-    handled = flags.operands or flags.text("http-handler")
-    if handled and flags.text("format") == "jsonl":
-        raise OptionsError("With -format=jsonl changes are printed, not handled")
-    if flags.switch("once") and flags.switch("skip-first"):
-        raise OptionsError("-once and -skip-first together leave nothing to do")
-
-
 def _params(flags: FlagSet) -> dict[str, str | Sequence[str]]:
     params: dict[str, str | Sequence[str]] = {}
     for name in PARAMETERS:
@@ -276,10 +146,14 @@ def _params(flags: FlagSet) -> dict[str, str | Sequence[str]]:
 def _plan(flags: FlagSet, spec: Spec, params: dict[str, Any], token: str) -> WatchPlan:
     from pyconsul_client.process import shell_argv
 
+    from .command import falls_apart
     from .plans import HttpHandler, WatchPlan
 
     argv, http = tuple(flags.operands), None
-    if argv and flags.switch("shell"):
+    joined = flags.switch("shell")
+    if joined and "shell" not in flags.given:
+        joined = not falls_apart(argv)
+    if argv and joined:
         argv = tuple(shell_argv(" ".join(argv)))
     if url := flags.text("http-handler"):
         chosen = "handler-timeout" in flags.given
@@ -305,7 +179,7 @@ def _from_files(flags: FlagSet) -> list[WatchPlan]:
 
     from .files import load
 
-    plans = load(flags.many("file"), handlers=flags.text("format") == "json")
+    plans = load(flags.many("file"), handlers=output_of(flags) == "json")
     # Read again at every reload, as the file of a token may have changed.
     token = from_flags(flags).token
     dc = flags.text("datacenter")
@@ -369,28 +243,45 @@ def _watch(
 
     import anyio
 
+    from .seen import SeenFile
     from .several import Setup, run_watches
     from .watcher import How
 
     quiet, most = cast("tuple[float, float]", flags.value("debounce"))
     word = cast("Literal['first', 'exit', 'continue']", flags.text("on-error"))
+    parallel = cast(
+        "Literal['join', 'replace', 'queue', 'drop']", flags.text("parallel")
+    )
     how = How(
         once=flags.switch("once"),
         skip_first=flags.switch("skip-first"),
         on_error=word or ("continue" if reload else "first"),
         quiet=quiet,
         most=most,
+        diff=flags.switch("diff"),
+        parallel=parallel,
     )
+    seen = None
+    if path := flags.text("state-file"):
+        try:
+            seen = SeenFile(path)
+        except SettingsError as error:
+            return _fail(f"Error reading the state file: {error}")
     setup = Setup(
         options=options,
         how=how,
         timeout=flags.seconds("handler-timeout"),
         named=reload is not None,
+        poll_interval=flags.seconds("poll-interval"),
+        seen=seen,
     )
     try:
         return anyio.run(run_watches, plans, setup, reload)
     except KeyboardInterrupt:
         return 0
+    finally:
+        if seen is not None:
+            seen.close()
 
 
 def _fail(text: str, end: str = "\n") -> int:

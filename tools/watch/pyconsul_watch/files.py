@@ -35,7 +35,9 @@ def load(paths: Iterable[str], *, handlers: bool = True) -> list[WatchPlan]:
         if count >= MAX_FILES:
             raise SettingsError(f"more than {MAX_FILES} files with watches")
         try:
-            found = read_plans(_watches(_text(name)), [], handlers=handlers)
+            found = read_plans(
+                _watches(_text(name)), [], handlers=handlers, queries=True
+            )
             for plan in found:
                 _check(plan)
         except (OptionsError, SettingsError) as error:

@@ -11,6 +11,7 @@ import anyio
 
 from pyconsul_client.process import Runner
 
+from .news import Call
 from .plans import WatchPlan
 from .post import Post, PostError
 from .shape import dumps
@@ -22,8 +23,8 @@ PIECE = 512
 class Handler(Protocol):
     """Takes news one after the other."""
 
-    async def call(self, index: int, text: str) -> str:
-        """Hand over an index and its JSON; return what went wrong, or ``""``."""
+    async def call(self, call: Call) -> str:
+        """Hand over what is new; return what went wrong, or ``""``."""
         ...
 
     def send_signal(self, number: int) -> None:
@@ -43,12 +44,15 @@ class CommandHandler:
         self._timeout = timeout
         self._runner = Runner()
 
-    async def call(self, index: int, text: str) -> str:
+    async def call(self, call: Call) -> str:
         """Run the command to its end."""
+        env = {"CONSUL_INDEX": str(call.index)}
+        if call.event:
+            env["CONSUL_EVENT"] = call.event
         outcome = await self._runner.run(
             self._argv,
-            stdin=text.encode() + b"\n",
-            env={"CONSUL_INDEX": str(index)},
+            stdin=call.text.encode() + b"\n",
+            env=env,
             timeout=self._timeout or None,
         )
         return "" if outcome.ok else str(outcome)
@@ -70,10 +74,10 @@ class RequestHandler:
         # Names, passwords and keys in a URL are not for the log.
         self._shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
-    async def call(self, index: int, text: str) -> str:
+    async def call(self, call: Call) -> str:
         """Send one request."""
         try:
-            sent = await self._post.send(index, text)
+            sent = await self._post.send(call.index, call.text, call.event)
         except PostError as error:
             return f"{self._shown}: {error}"
         if sent.ok:
@@ -127,9 +131,10 @@ class LineHandler:
         self._start = f'{{"type":{dumps(plan.type)},"params":{dumps(plan.given)}'
         self._lines = lines
 
-    async def call(self, index: int, text: str) -> str:
+    async def call(self, call: Call) -> str:
         """Print one line; raises OSError when that fails."""
-        await self._lines.write(f'{self._start},"index":{index},"result":{text}}}')
+        line = f'{self._start},"index":{call.index},"result":{call.text}}}'
+        await self._lines.write(line)
         return ""
 
     def send_signal(self, number: int) -> None:

@@ -67,22 +67,25 @@ def read_plans(
     warnings: list[str],
     *,
     handlers: bool = True,
+    queries: bool = False,
 ) -> list[WatchPlan]:
     """Return the plans of ``watches``; what is outdated is told in ``warnings``.
 
     Raises OptionsError with Consul's texts; with ``handlers`` also for a watch
-    that has none.
+    that has none. ``queries`` allows the type ``query``.
     """
-    plans = [_read(one, warnings, handlers) for one in watches]
+    plans = [_read(one, warnings, handlers, queries) for one in watches]
     if len(plans) > _MOST_WATCHES:
         raise OptionsError(f"no more than {_MOST_WATCHES} watches can be configured")
     return plans
 
 
-def _read(raw: Mapping[str, Any], warnings: list[str], handlers: bool) -> WatchPlan:
+def _read(
+    raw: Mapping[str, Any], warnings: list[str], handlers: bool, queries: bool
+) -> WatchPlan:
     argv, http = _handler(raw, warnings, handlers)
     try:
-        kind, path, params = _request(raw)
+        kind, path, params = _request(raw, queries)
     except OptionsError as error:
         shown = _go_map(raw)
         raise OptionsError(f"Failed to parse watch ({shown}): {error}") from None
@@ -100,7 +103,9 @@ def _read(raw: Mapping[str, Any], warnings: list[str], handlers: bool) -> WatchP
     )
 
 
-def _request(raw: Mapping[str, Any]) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+def _request(
+    raw: Mapping[str, Any], queries: bool
+) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     kind = _text(raw, "type")
     if not kind:
         raise OptionsError("Watch type must be specified")
@@ -120,7 +125,7 @@ def _request(raw: Mapping[str, Any]) -> tuple[str, str, tuple[tuple[str, str], .
             params[key] = value
         else:
             raise OptionsError(f"Expecting {key} to be a string")
-    spec = make_spec(kind, params, datacenter)
+    spec = make_spec(kind, params, datacenter, queries=queries)
     extra = [("stale", "")] if params.get("stale") == "true" else []
     return kind, spec.path, (*spec.params, *extra)
 

@@ -64,8 +64,11 @@ class Post:
         self._options = options
         self._client: httpx.AsyncClient | None = None
 
-    async def send(self, index: int, text: str) -> Sent:
-        """Send an index and its JSON; raises PostError when no answer came."""
+    async def send(self, index: int, text: str, event: str = "") -> Sent:
+        """Send an index and its JSON; raises PostError when no answer came.
+
+        ``event`` is what a difference is about.
+        """
         # Their imports are too dear for who has no such handlers.
         import anyio
         import httpx
@@ -75,6 +78,8 @@ class Post:
         if "content-type" not in {name.lower() for name, _ in headers}:
             headers.append(("Content-Type", "application/json"))
         headers.append(("X-Consul-Index", str(index)))
+        if event:
+            headers.append(("X-Consul-Event", event))
         limit = options.timeout or None
         kept = Tail()
         try:

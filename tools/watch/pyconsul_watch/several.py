@@ -19,6 +19,7 @@ from pyconsul_client.client import Client
 from pyconsul_client.errors import ClientError
 
 from .handlers import make_handler, standard_output
+from .seen import SeenFile
 from .shape import dumps
 from .watcher import How, Watcher
 
@@ -40,6 +41,10 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds a command may run; 0: no limit."""
     named: bool = False
     """Whether messages say which watch they are about."""
+    poll_interval: float = 10.0
+    """Seconds between two executions of a prepared query."""
+    seen: SeenFile | None = None
+    """Where the events are kept that were handled."""
 
 
 class _Running:
@@ -63,18 +68,23 @@ class Watches:
 
     def configure(self, plans: Sequence[WatchPlan]) -> None:
         """Begin new watches and end those that are gone; equal ones go on."""
-        left, self._running = self._running, []
+        left = [*self._running]
+        kept: list[_Running | WatchPlan] = []
         for plan in plans:
             same = next((one for one in left if one.plan == plan), None)
             if same is not None:
                 left.remove(same)
-                self._running.append(same)
-                continue
-            one = _Running(plan, self._watcher(plan))
-            self._running.append(one)
-            self._group.start_soon(self._watch, one)
+            kept.append(same or plan)
         for one in left:
+            # Before others begin: they may take over what it has seen.
+            one.watcher.release()
             one.scope.cancel()
+        self._running = []
+        for one in kept:
+            if not isinstance(one, _Running):
+                one = _Running(one, self._watcher(one))
+                self._group.start_soon(self._watch, one)
+            self._running.append(one)
 
     async def stop(self, number: int) -> None:
         """Pass a signal to all handlers, give them time, end everything."""
@@ -98,7 +108,17 @@ class Watches:
                 for name, value in plan.given.items()
             ]
             label = " ".join([f"type={plan.type}", *words])
-        return Watcher(plan, handler, setup.how, label)
+        slot = None
+        if setup.seen is not None and plan.type == "event":
+            slot = setup.seen.slot(plan.given)
+        return Watcher(
+            plan,
+            handler,
+            setup.how,
+            label=label,
+            slot=slot,
+            poll_interval=setup.poll_interval,
+        )
 
     def _client(self, token: str) -> Client:
         client = self._clients.get(token)

@@ -87,6 +87,14 @@ _EVENT = {
     "LTime": 0,
 }
 
+_QUERY = {
+    "Service": "",
+    "Nodes": None,
+    "DNS": {"TTL": ""},
+    "Datacenter": "",
+    "Failovers": 0,
+}
+
 
 def shape(type: str, data: Json) -> Json:
     """Return an answer's data (``None``: missing) as a watch of ``type`` gives it.
@@ -108,6 +116,10 @@ def shape(type: str, data: Json) -> Json:
             return [_entry(_object(entry)) for entry in _list(data)]
         case "checks":
             return [_check(check) for check in _list(data)]
+        case "query":
+            answer = _pick(data, _QUERY)
+            nodes = [_entry(_object(entry)) for entry in _list(answer["Nodes"])]
+            return answer | {"Nodes": nodes}
         case _:
             return [_pick(event, _EVENT) for event in _list(data)]
 

@@ -23,6 +23,7 @@ _ALLOWED = {
     "service": frozenset(("service", "tag", "passingonly", "stale", "filter")),
     "checks": frozenset(("service", "state", "stale", "filter")),
     "event": frozenset(("name",)),
+    "query": frozenset(("query", "stale")),
 }
 
 
@@ -43,16 +44,21 @@ class Spec:
 
 
 def make_spec(
-    type: str, params: Mapping[str, str | Sequence[str]], dc: str = ""
+    type: str,
+    params: Mapping[str, str | Sequence[str]],
+    dc: str = "",
+    *,
+    queries: bool = False,
 ) -> Spec:
     """Return the watch of ``type`` with the parameters that were given.
 
-    Raises OptionsError with Consul's texts.
+    ``queries`` allows the type ``query``, which Consul does not have. Raises
+    OptionsError with Consul's texts.
     """
     if type in AGENT_ONLY:
         raise OptionsError(f"Type {type} is not supported in the CLI tool")
     allowed = _ALLOWED.get(type)
-    if allowed is None:
+    if allowed is None or (type == "query" and not queries):
         raise OptionsError(f"Unsupported watch type: {type}")
     path, query = _request(type, params)
     foreign = sorted(name for name in params if name not in allowed)
@@ -98,6 +104,11 @@ def _request(
         case "event":
             name = _one(params, "name")
             return "/v1/event/list", [("name", name)] if name else []
+        case "query":
+            name = _one(params, "query")
+            if not name:
+                raise OptionsError("Must specify a single query to watch")
+            return f"/v1/query/{name}/execute", []
         case _:
             return f"/v1/catalog/{type}", []
 

@@ -1,15 +1,16 @@
 """One watch: a view, and a handler called for each change.
 
 The watch outlives its handler: one that fails is reported, one that hangs is
-killed after its timeout, and changes during a call are joined into one more
-call with the newest data. Events are never lost by that: a call gets all that
-came since the last.
+killed after its timeout. Changes during a call are joined into one more call
+with the newest data, unless ``How.parallel`` says otherwise. Events are not lost
+by that: a call gets all that came since the last.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ from pyconsul_client.queries import Kind, Query
 from pyconsul_client.view import Rules, Views
 
 from .bursts import Burst
-from .shape import dumps, event_index, events_after, shape
+from .news import Call, News
 
 if TYPE_CHECKING:
     from pyconsul_client.client import Client
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 
     from .handlers import Handler
     from .plans import WatchPlan
+    from .seen import Slot
 
 STOP_GRACE = 5.0
 """Seconds a handler has to end after the signal that ends the watch."""
+QUEUE_MAX = 1000
+"""Changes that may wait for a handler; then the last two are joined."""
 
 
 class How(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,31 +59,68 @@ class How(msgspec.Struct, frozen=True, kw_only=True):
     """Changes less than this apart are handled as one; 0: each by itself."""
     most: float = 0.0
     """Longest time a change may be held back for that."""
+    diff: bool = False
+    """Tell old and new data."""
+    parallel: Literal["join", "replace", "queue", "drop"] = "join"
+    """What becomes of changes during a call: one more call with the newest, the
+    same in place of the running one, a call for each, nothing."""
+
+
+class _OverError(Exception):
+    """The watch is over; ``ok`` as in :meth:`Watcher.watch`."""
+
+    def __init__(self, ok: bool) -> None:
+        super().__init__()
+        self.ok = ok
 
 
 class Watcher:
     """Calls a handler at the first answer and at every change after it."""
 
     def __init__(
-        self, plan: WatchPlan, handler: Handler, how: How, label: str = ""
+        self,
+        plan: WatchPlan,
+        handler: Handler,
+        how: How,
+        *,
+        label: str = "",
+        slot: Slot | None = None,
+        poll_interval: float = 10.0,
     ) -> None:
+        """Prepare; ``label`` names the watch where there are several.
+
+        ``slot`` is where the events are kept that were handled, ``poll_interval``
+        the seconds between two executions of a prepared query.
+        """
         self._type = plan.type
         # Which server answers is for the view to say.
         params = tuple(pair for pair in plan.params if pair[0] != "stale")
-        self._stale = params != plan.params
+        self._rules = Rules(
+            wait=300.0,
+            stale=params != plan.params,
+            max_stale=math.inf,
+            poll_interval=poll_interval if plan.type == "query" else 10.0,
+        )
         self._query = Query(
-            plan.path, params, Kind.JSON, monotonic=plan.type != "event"
+            plan.path,
+            params,
+            Kind.JSON,
+            blocking=plan.type != "query",
+            monotonic=plan.type != "event",
         )
         self._handler = handler
         self._how = how
         self._label = label
-        """Names the watch where there are several."""
-        self._known = False
-        """Whether an answer was handled, or skipped."""
-        self._newest: tuple[int, Any] | None = None
+        self._slot = slot
+        self._news = News(
+            plan.type,
+            diff=how.diff,
+            skip_first=how.skip_first,
+            seen=None if slot is None else slot.ids,
+        )
+        self._waiting: deque[tuple[int, Any]] = deque()
+        self._next_call: Call | None = None
         self._refusal: ClientError | None = None
-        self._event_index = 0
-        self._handled = ""
         self._changed = anyio.Event()
         self._idle = anyio.Event()
         self._idle.set()
@@ -90,23 +131,18 @@ class Watcher:
 
         Returns whether all went well; raises OSError when output failed.
         """
-        rules = Rules(wait=300.0, stale=stale or self._stale, max_stale=math.inf)
+        rules = msgspec.structs.replace(self._rules, stale=stale or self._rules.stale)
         views = Views(client, self._note, on_error=self._report, rules=rules)
         async with views:
             self._view = views.get(self._query)
-            while True:
-                await self._changed.wait()
-                if self._refusal is not None:
-                    self._tell(f"Error querying Consul agent: {self._refusal}")
-                    return False
-                if self._known and self._how.quiet:
-                    await self._burst()
-                self._changed = anyio.Event()
-                assert self._newest is not None
-                first = not self._known
-                ok = await self._handle(*self._newest)
-                if self._how.once or (not ok and self._how.ends(first)):
-                    return ok
+            try:
+                while True:
+                    call, self._next_call = self._next_call, None
+                    ok, first = await self._handle(call or await self._next())
+                    if self._how.once or (not ok and self._how.ends(first)):
+                        return ok
+            except _OverError as over:
+                return over.ok
 
     async def stop(self, number: int) -> None:
         """Pass a signal to a running handler and give it time to end."""
@@ -115,55 +151,131 @@ class Watcher:
         with anyio.move_on_after(STOP_GRACE):
             await self._idle.wait()
 
+    def release(self) -> None:
+        """Give back the place where events are kept."""
+        if self._slot is not None:
+            self._slot.release()
+
     async def aclose(self) -> None:
         """Let go of what the handler keeps."""
+        self.release()
         await self._handler.aclose()
+
+    async def _next(self) -> Call:
+        """Wait for news; raises _OverError when none can come any more."""
+        while True:
+            while not (self._waiting or self._refusal):
+                await self._change()
+            if self._refusal is not None:
+                self._tell(f"Error querying Consul agent: {self._refusal}")
+                raise _OverError(False)
+            if self._news.known and self._how.quiet:
+                await self._burst()
+            call = None
+            try:
+                call = self._news.judge(*self._waiting.popleft())
+            except ValueError as error:
+                self._tell(f"Unexpected answer: {error}")
+                if self._how.once:
+                    raise _OverError(False) from None
+            self._keep()
+            if call is not None:
+                return call
+            if self._how.once:
+                raise _OverError(True)
+
+    async def _change(self) -> None:
+        self._changed = anyio.Event()
+        await self._changed.wait()
 
     async def _burst(self) -> None:
         now = anyio.current_time
         burst = Burst(self._how.quiet, self._how.most, now())
         while (left := burst.left(now())) > 0:
-            self._changed = anyio.Event()
             with anyio.move_on_after(left):
-                await self._changed.wait()
+                await self._change()
                 burst.changed(now())
 
     def _note(self, query: Query) -> None:
-        self._newest = (self._view.index, self._view.data)
+        if self._how.parallel != "queue":
+            self._waiting.clear()
+        elif len(self._waiting) == QUEUE_MAX:
+            self._waiting.pop()
+        self._waiting.append((self._view.index, self._view.data))
         self._changed.set()
 
-    async def _handle(self, index: int, data: Any) -> bool:
-        """Return whether the data was handled well, or was no news."""
-        try:
-            if self._type == "event":
-                events = events_after(data, self._event_index)
-                if data:
-                    self._event_index = event_index(data[-1])
-                    index = self._event_index
-                    if self._known and not events:
-                        return True
-                data = events
-            text = dumps(shape(self._type, data))
-        except ValueError as error:
-            self._tell(f"Unexpected answer: {error}")
-            return not self._how.once
-        if self._known and self._type != "event" and text == self._handled:
-            # Changed during the last call, and back to what that call was given.
-            return True
-        first, self._known = not self._known, True
-        self._handled = text
-        if first and self._how.skip_first:
-            return True
-        if self._stopping:
-            return True
-        self._idle = anyio.Event()
-        try:
-            reason = await self._handler.call(index, text)
-        finally:
-            self._idle.set()
+    async def _handle(self, call: Call) -> tuple[bool, bool]:
+        """Return whether the handler did well, and if that was the first call."""
+        reason: str | None = None
+        if self._how.parallel == "replace" and not self._how.once:
+            while reason is None:
+                reason, after = await self._call_until_news(call)
+                if reason is not None:
+                    self._next_call = after
+                elif after is not None:
+                    call = self._news.join(call, after)
+        else:
+            reason = await self._call(call)
+        if self._how.parallel == "drop":
+            self._drop()
+            self._keep()
         if reason:
             self._tell(f"Error executing handler: {reason}")
-        return not reason
+        return not reason, call.first
+
+    async def _call_until_news(self, call: Call) -> tuple[str | None, Call | None]:
+        """Return what the handler said, or ``None`` if it was ended; the news."""
+        reason: str | None = None
+        after: Call | None = None
+        failure: OSError | None = None
+        async with anyio.create_task_group() as group:
+
+            async def run() -> None:
+                nonlocal reason, failure
+                try:
+                    reason = await self._call(call)
+                except OSError as error:
+                    failure = error
+                group.cancel_scope.cancel()
+
+            group.start_soon(run)
+            after = await self._next()
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return reason, after
+
+    async def _call(self, call: Call) -> str:
+        """Call the handler; return what it complains of, or ``""``."""
+        if self._stopping:
+            return ""
+        self._idle = anyio.Event()
+        try:
+            reason = await self._handler.call(call)
+        finally:
+            self._idle.set()
+        # Before who waits for the end of the call can cancel us.
+        self._news.done(call)
+        self._keep()
+        return reason
+
+    def _drop(self) -> None:
+        """Forget what came while the handler ran."""
+        while self._waiting:
+            try:
+                self._news.pass_over(self._waiting.popleft()[1])
+            except ValueError as error:
+                self._tell(f"Unexpected answer: {error}")
+
+    def _keep(self) -> None:
+        """Keep what events were handled, where that is wanted."""
+        finished = self._news.take_finished()
+        if self._slot is None or finished is None:
+            return
+        try:
+            self._slot.add(finished)
+        except OSError as error:
+            self._tell(f"Error keeping the events handled: {error}")
 
     def _tell(self, text: str) -> None:
         label = f"{self._label}: " if self._label else ""
