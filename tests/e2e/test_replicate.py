@@ -262,7 +262,7 @@ def test_a_dry_run_shows_and_changes_nothing(sides: Sides) -> None:
     destination.put(**{"app/b": "old", "app/c": "gone"})
     before = destination.rows("")
     shown = run(source, destination, "-dry-run", "-prefix=app/@dc1")
-    assert shown.returncode == 0, shown.stderr
+    assert shown.returncode == 2, shown.stderr
     signs = re.findall(r"^([+~-]) (\S+)", shown.stdout, re.MULTILINE)
     assert signs == [("+", "app/a"), ("~", "app/b"), ("-", "app/c")]
     assert destination.rows("") == before

@@ -17,133 +17,40 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Generator, Iterator
-from http.client import HTTPConnection
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from agent_stub import certificates
-from running_agent import RunningAgent, free_port
+from replicate_world import (
+    ENVIRON,
+    REPLICATE,
+    Place,
+    World,
+    built,
+    daemon,
+    file,
+    good,
+    page,
+    run,
+    until,
+)
+from running_agent import free_port
 from wan_front import WanFront
 
-REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
 pytestmark = pytest.mark.timeout(300)
-ENVIRON = {k: v for k, v in os.environ.items() if not k.startswith("CONSUL_")}
-
-
-def until(ready: Callable[[], Any], seconds: float = 90.0) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-class Place:
-    """A datacenter of one agent."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
-        self.agent = RunningAgent(folder, "-dev", f"-datacenter={name}", node=name)
-
-    def connect(self, timeout: float) -> HTTPConnection:
-        return HTTPConnection("127.0.0.1", self.agent.ports["http"], timeout=timeout)
-
-    def put(self, key: str, value: str = "v") -> None:
-        answer = self.agent.request("PUT", f"/v1/kv/{key}", value.encode())
-        assert answer == (200, True), (key, answer)
-
-    def delete(self, key: str) -> None:
-        assert self.agent.request("DELETE", f"/v1/kv/{key}")[0] == 200
-
-    def fill(self, prefix: str, count: int) -> None:
-        for at in range(0, count, 64):
-            ops = [
-                {"KV": {"Verb": "set", "Key": f"{prefix}{n:04d}", "Value": "dg=="}}
-                for n in range(at, min(at + 64, count))
-            ]
-            assert self.agent.request("PUT", "/v1/txn", ops)[0] == 200
-
-    def pairs(self, prefix: str) -> dict[str, str]:
-        status, rows = self.agent.request("GET", f"/v1/kv/{prefix}?recurse")
-        return {
-            row["Key"].removeprefix(prefix): base64.b64decode(row["Value"]).decode()
-            for row in (rows if status == 200 else [])
-        }
-
-
-class World:
-    """dc1 to read from, dc2 to write to, and their faces while one test runs."""
-
-    def __init__(self, one: Place, two: Place) -> None:
-        self.one = one
-        self.two = two
-        self.ways = {"dc1": one.connect, "dc2": two.connect}
-        self.source: WanFront
-        self.into: WanFront
-
-    @property
-    def both(self) -> tuple[str, str]:
-        """The flags that name both agents."""
-        return (
-            f"-source-addr={self.source.address}",
-            f"-consul-addr={self.into.address}",
-        )
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
-    folder = tmp_path_factory.mktemp("places")
-    with contextlib.ExitStack() as stack:
-        built: list[Place] = []
-        for name in ("dc1", "dc2"):
-            built.append(Place(folder, name))
-            stack.callback(built[-1].agent.stop)
-        yield built[0], built[1]
+    with built(tmp_path_factory.mktemp("places")) as found:
+        yield found
 
 
 @pytest.fixture
 def world(places: tuple[Place, Place]) -> Iterator[World]:
-    made = World(*places)
-    with WanFront("dc1", made.ways) as source, WanFront("dc2", made.ways) as into:
-        made.source, made.into = source, into
+    with World(*places).faced() as made:
         yield made
-
-
-def run(*flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*REPLICATE, *flags], env={**ENVIRON, **environ},
-        capture_output=True, text=True, check=False, timeout=90,
-    )  # fmt: skip
-
-
-def good(*flags: str, **environ: str) -> str:
-    """Run it; it must succeed. Returns what it said."""
-    done = run(*flags, **environ)
-    assert done.returncode == 0, (flags, done.stderr)
-    return done.stdout + done.stderr
-
-
-@contextlib.contextmanager
-def daemon(
-    *flags: str, ends: int = signal.SIGTERM
-) -> Generator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([*REPLICATE, *flags], env=ENVIRON)
-    try:
-        yield process
-        process.send_signal(ends)
-        assert process.wait(30) == 12
-    finally:
-        process.kill()
-        process.wait()
-
-
-def file(folder: Path, text: str, name: str = "c.hcl") -> str:
-    (folder / name).write_text(text)
-    return f"-config={folder / name}"
 
 
 def test_tokens_and_passwords_of_each_side(world: World, tmp_path: Path) -> None:
@@ -265,7 +172,13 @@ def test_tls_to_the_destination(world: World, tmp_path: Path) -> None:
     text = TLS_KEYS.replace("FOLDER", str(tmp_path))
     by_path = f'consul {{ ssl {{ ca_path = "{authority}" }} }}'
     unverified = f'consul {{ ssl {{ verify = false\ncert = "{tmp_path}/both.pem" }} }}'
-    files = (text, unverified)
+    pem = (tmp_path / "ca.pem").read_text()
+    in_bytes = (
+        f"consul {{ ssl {{ ca_cert_bytes = <<EOF\n{pem}\nEOF\n"
+        'server_name = "server.dc1.consul"\n'
+        f'cert = "{tmp_path}/both.pem" }} }}'
+    )
+    files = (text, unverified, in_bytes)
     fine = [
         (*own, name, trust),
         (*own, name, f"-consul-ssl-ca-path={authority}"),
@@ -457,11 +370,6 @@ def test_the_status_key_and_page(world: World, tmp_path: Path) -> None:
     assert "status page" in refused.stderr
 
 
-def page(port: int, name: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=20) as found:
-        return found.read().decode()
-
-
 def test_signals_and_the_pid_file(world: World, tmp_path: Path) -> None:
     world.one.put("signals/a")
     pid = tmp_path / "pid"
@@ -540,8 +448,9 @@ def test_safety_by_keys(world: World, tmp_path: Path) -> None:
     for number in range(5):
         world.two.put(f"safe/old{number}")
     once = ("-once", "-prefix=safe/", *world.both)
-    shown = good(*once[1:], file(tmp_path, "dry_run = true"))
-    assert re.findall(r"^([+-]) (\S+)", shown, re.MULTILINE) == [
+    shown = run(*once[1:], file(tmp_path, "dry_run = true"))
+    assert shown.returncode == 2
+    assert re.findall(r"^([+-]) (\S+)", shown.stdout, re.MULTILINE) == [
         ("+", "safe/a"), *(("-", f"safe/old{n}") for n in range(5)),
     ]  # fmt: skip
     assert "a" not in world.two.pairs("safe/")

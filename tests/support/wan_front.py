@@ -41,6 +41,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.own = own
         self.ways = ways
+        self.refuse = False
         self.asked: list[Asked] = []
         if tls is not None:
             self.socket = tls.wrap_socket(
@@ -81,6 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(size) if size else None
         if where not in self.server.ways:
             self._answer(500, {}, b"No path to datacenter")
+            return
+        if self.server.refuse and self.command == "PUT":
+            self._answer(500, {}, b"No cluster leader")
             return
         connection = self.server.ways[where](PATIENCE_S)
         try:
@@ -129,6 +133,10 @@ class WanFront:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def refuse_writes(self, refuse: bool) -> None:
+        """Answer every PUT with an error, or no longer."""
+        self._server.refuse = refuse
 
     def asked(self, method: str = "") -> list[Asked]:
         """Return what was asked so far, with that method."""

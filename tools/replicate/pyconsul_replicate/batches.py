@@ -29,12 +29,20 @@ class Mark(msgspec.Struct, frozen=True):
     """Base64."""
 
 
+class Fence(msgspec.Struct, frozen=True):
+    """A lock that must still be ours for a transaction to happen."""
+
+    key: str
+    session: str
+
+
 class _Kv(msgspec.Struct, rename="pascal", omit_defaults=True, gc=False):
     verb: str
     key: str
     value: str = ""
     flags: int = 0
     index: int | None = None
+    session: str = ""
 
 
 class _Op(msgspec.Struct, gc=False):
@@ -77,13 +85,15 @@ def too_large(operation: Operation) -> bool:
     return size_of(operation) > MAX_BODY
 
 
-def batches(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
+def batches(
+    operations: Iterable[Operation], most: int = MAX_OPERATIONS
+) -> Iterator[list[Operation]]:
     """Yield what goes into one transaction each; none may be ``too_large``."""
     batch: list[Operation] = []
     size = 0
     for operation in operations:
         more = size_of(operation)
-        if batch and (len(batch) == MAX_OPERATIONS or size + more > MAX_BODY):
+        if batch and (len(batch) == most or size + more > MAX_BODY):
             yield batch
             batch, size = [], 0
         batch.append(operation)
@@ -92,17 +102,21 @@ def batches(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
         yield batch
 
 
-def room(batch: Sequence[Operation], mark: Mark) -> bool:
+def room(batch: Sequence[Operation], mark: Mark, most: int = MAX_OPERATIONS) -> bool:
     """Whether the status fits into the transaction, too."""
     size = sum(size_of(operation) for operation in batch) + size_of(mark)
-    return len(batch) < MAX_OPERATIONS and size <= MAX_BODY
+    return len(batch) < most and size <= MAX_BODY
 
 
-def encode(batch: Sequence[Operation], mark: Mark | None = None) -> bytes:
-    """Return the body of ``PUT /v1/txn``."""
+def encode(
+    batch: Sequence[Operation], mark: Mark | None = None, fence: Fence | None = None
+) -> bytes:
+    """Return the body of ``PUT /v1/txn``; the fence is its last operation."""
     ops = [_Op(_kv(operation)) for operation in batch]
     if mark is not None:
         ops.append(_Op(_Kv("set", mark.key, mark.value)))
+    if fence is not None:
+        ops.append(_Op(_Kv("check-session", fence.key, session=fence.session)))
     return _ENCODER.encode(ops)
 
 

@@ -20,8 +20,10 @@ from pyconsul_client.tool.schema import (
     text,
 )
 
-from .job import Settings
-from .model import Pair, Rules, make_pair, overlap, parse_pair
+from .content import Content
+from .lead import DEFAULT_TTL_S, Election, default_key
+from .model import LOCK_POLICIES, Pair, Rules, make_pair, overlap, parse_pair
+from .report import Settings
 
 if TYPE_CHECKING:
     from pyconsul_client.tool.common import FlagRow
@@ -39,6 +41,14 @@ Usage: pyconsul-replicate [options]
 GROUP = "Replication Options"
 SAFETY = "Safety Options"
 
+
+def _locks(value: object) -> str:
+    """Read what becomes of locks."""
+    if value not in LOCK_POLICIES:
+        raise ValueError(f"expected one of {', '.join(LOCK_POLICIES)}")
+    return str(value)
+
+
 _SIDE: Schema = {
     name: common.CONSUL[name]
     for name in ("address", "token", "token_file", "auth", "ssl")
@@ -47,25 +57,33 @@ KEYS: Schema = common.COMMON | {
     "allow_loop": boolean,
     "allow_mass_delete": boolean,
     "delete": boolean,
+    "delete_after": duration,
     "destination": Many(_SIDE | {"datacenter": text}),
     "dry_run": boolean,
     "exclude": Many({"source": text}),
     "exclude_matches": Many({"pattern": text}),
+    "filter": text,
+    "leader": One({"enabled": boolean, "key": text, "ttl": duration}),
+    "locks": _locks,
     "max_deletes": number,
     "once": boolean,
     "prefix": Many(
         {"source": text, "datacenter": text, "destination": text, "key": boolean}
     ),
+    "push": boolean,
     "reconcile_interval": duration,
+    "rewrite": Many({"match": text, "replace": text}),
     "source": One(_SIDE),
     "status_addr": text,
     "status_dir": text,
+    "verify": boolean,
 }
 KEYS.pop("exec")
 
 _FLAGS: tuple[FlagRow, ...] = (
     ("once", "once", None, GROUP, "Copy once and end; wait for all prefixes."),
-    ("dry-run", "dry_run", None, GROUP, "Show what would change, change nothing."),
+    ("dry-run", "dry_run", None, GROUP,
+     "Show what would change, change nothing. Exit status 2: something would."),
     ("allow-mass-delete", "allow_mass_delete", None, SAFETY,
      "Carry out deletes that are refused otherwise: an empty source, too many, "
      "a source whose index went back."),
@@ -85,6 +103,25 @@ _FLAGS: tuple[FlagRow, ...] = (
      "Time between full comparisons. The default is 60s."),
     ("max-deletes", "max_deletes", number, SAFETY,
      "Most deletes in one pass. The default is 100, or a tenth of the keys there."),
+    ("delete-after", "delete_after", duration, SAFETY,
+     "How long a key must be gone before it is deleted. The default is 0s."),
+    ("locks", "locks", _locks, SAFETY,
+     "Keys of locks and semaphores: skip (the default), warn (copy, and say so) "
+     "or copy."),
+    ("verify", "verify", None, GROUP,
+     "Compare with what the leaders say and end; with -once, after the copy. "
+     "Exit status 2: they differ."),
+    ("filter", "filter", text, GROUP,
+     "Expression over Key, Value and Flags that pairs must fulfil."),
+    ("push", "push", None, GROUP,
+     "Read from the agent of -consul-addr, write to those of -dest-addr."),
+    ("leader", "leader.enabled", None, GROUP,
+     "Work only while leading among the instances with the same prefixes."),
+    ("leader-key", "leader.key", text, GROUP,
+     "Key to compete for; switches -leader on. The default follows from the "
+     "prefixes."),
+    ("leader-ttl", "leader.ttl", duration, GROUP,
+     "TTL of the leader's session. The default is 10s."),
 )  # fmt: skip
 
 
@@ -107,6 +144,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     once: bool
     status_addr: str
     max_stale: float
+    election: Election | None
 
     @property
     def attempts_given(self) -> bool:
@@ -137,10 +175,15 @@ def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
     for layer in (values.get("source", {}), *values.get("destination", [])):
         if "ssl" in layer:
             layer["ssl"].setdefault("enabled", True)
+    push = values.get("push", False)
     addressed = bool(schema.get(values, "source.address"))
+    if push:
+        _check_push(values, addressed)
+        addressed = True
     pairs = [_flag_pair(word, addressed) for word in flags.many("prefix")]
     pairs = [_file_pair(block, addressed) for block in file.get("prefix", [])] + pairs
     _check_overlaps(pairs)
+    election = _election(values, pairs)
     rules = Rules(
         excludes=tuple(b["source"] for b in values.get("exclude", []) if b["source"]),
         patterns=tuple(b["pattern"] for b in values.get("exclude_matches", [])),
@@ -148,13 +191,31 @@ def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
         max_deletes=values.get("max_deletes"),
         allow_mass_delete=values.get("allow_mass_delete", False),
         delete=values.get("delete", True),
+        own_key=election.key if election else "",
+        locks=values.get("locks", "skip"),
+        select=values.get("filter", ""),
+        rewrites=tuple(
+            (block.get("match", ""), block.get("replace", ""))
+            for block in values.get("rewrite", [])
+        ),
+        delete_after=values.get("delete_after", 0.0),
     )
     try:
         rules.matcher()
     except ValueError as error:
         raise SettingsError(f"exclude_matches: {error}") from error
-    source = Side(_connect(values["source"])) if addressed else None
-    once = values.get("once", False)
+    try:
+        Content(rules)
+    except ValueError as error:
+        raise SettingsError(f"filter, rewrite: {error}") from error
+    source = None
+    if addressed:
+        source = Side(_connect(values.get("consul", {}) if push else values["source"]))
+    copies = values.get("once", False)
+    dry_run, verify = values.get("dry_run", False), values.get("verify", False)
+    once = copies or dry_run or verify
+    if once and rules.delete_after and not (dry_run or (verify and not copies)):
+        raise SettingsError("delete_after: a run with -once cannot wait; a daemon can")
     return Config(
         values=values,
         pairs=pairs,
@@ -163,16 +224,19 @@ def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
         destinations=_destinations(values),
         job=Settings(
             status_dir=_status_dir(values),
-            dry_run=values.get("dry_run", False),
+            dry_run=dry_run,
+            verify=verify,
+            look_only=dry_run or (verify and not copies),
             allow_loop=values.get("allow_loop", False),
             addressed=addressed,
             reconcile_s=values.get("reconcile_interval", DEFAULT_RECONCILE_S) or 1e9,
             block_s=max(1, int(values.get("block_query_wait", DEFAULT_BLOCK_S))),
             settle=(0.0, 0.0) if once else values.get("wait", (0.0, 0.0)),
         ),
-        once=once or values.get("dry_run", False),
+        once=once,
         status_addr=values.get("status_addr", ""),
         max_stale=values.get("max_stale", 0.0),
+        election=None if dry_run or (verify and not copies) else election,
     )
 
 
@@ -235,6 +299,25 @@ def _check_overlaps(pairs: list[Pair]) -> None:
                 )
 
 
+def _check_push(values: Values, addressed: bool) -> None:
+    blocks = values.get("destination", [])
+    if addressed:
+        raise SettingsError("push: the source is the agent of consul {}, not source {}")
+    if not blocks or any(not ({"address", "datacenter"} & {*b}) for b in blocks):
+        raise SettingsError("push: each destination needs an address or a datacenter")
+
+
+def _election(values: Values, pairs: list[Pair]) -> Election | None:
+    """Return how a leader is chosen, ``None`` where none is."""
+    block = values.get("leader", {})
+    if not block.get("enabled", bool(block)):
+        return None
+    ttl = block.get("ttl", DEFAULT_TTL_S)
+    if not 10 <= ttl <= 86400:
+        raise SettingsError("leader.ttl: 10s to 24h")
+    return Election(key=block.get("key", "") or default_key(pairs), ttl=ttl)
+
+
 def _status_dir(values: Values) -> str:
     return values.get("status_dir", "") or DEFAULT_STATUS_DIR
 
@@ -245,9 +328,10 @@ def _destinations(values: Values) -> list[Side]:
         return [Side(common.connection(values))]
     sides: list[Side] = []
     consul = values.get("consul", {})
+    push = values.get("push", False)
     for block in blocks:
         where = {key: value for key, value in block.items() if key != "datacenter"}
-        if "address" not in where or len(blocks) == 1:
+        if "address" not in where or (len(blocks) == 1 and not push):
             # The same agent, or the only one: the common settings hold, too.
             where = schema.merge(consul, where, common.CONSUL)
         sides.append(Side(_connect(where), block.get("datacenter", "")))

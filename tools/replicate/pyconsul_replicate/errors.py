@@ -13,5 +13,9 @@ class RefusedError(ClientError):
     """The pass was carried out but for its deletes; the text says why."""
 
 
+class LeadLostError(ClientError):
+    """Another instance leads: nothing was written."""
+
+
 class SetupError(ClientError):
     """The two sides cannot be put together: same datacenter, a loop."""

@@ -71,8 +71,9 @@ class Follower:
         clock = asyncio.get_running_loop().time
         again = clock() + settings.reconcile_s
         while True:
+            due = self._job.guard.next_due
             try:
-                async with asyncio.timeout_at(again):
+                async with asyncio.timeout_at(min(again, due)):
                     news = [await self._news.get()]
             except TimeoutError:
                 await self._full()
@@ -125,6 +126,8 @@ class Follower:
             list(changed.values()), list(removed), index
         ):
             return False
+        if self._news.empty():
+            job.counters.caught_up(job.counters.seen_index)
         if len(self._pieces) == 1 and len(job.known) > GROWN * TARGET:
             grown = len(self._cuts()) > 1
         if grown:
@@ -167,6 +170,7 @@ class Follower:
                     piece.prefix, exact=piece.exact, index=index, wait=wait
                 )
                 if answer.index != index:
+                    self._job.counters.heard(answer.index)
                     self._news.put_nowait(_News(piece, answer))
                 elif loop.time() - asked < EARLY_S:
                     # A server in trouble answers at once: no busy loop.

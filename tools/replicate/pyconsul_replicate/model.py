@@ -13,6 +13,9 @@ LOCK_FLAG = 3304740253564472344
 SEMAPHORE_FLAG = 16210313421097356768
 """``Flags`` of the keys that the lock and semaphore helpers own."""
 MAX_PATTERN = 1024
+LOCK_POLICIES = ("skip", "warn", "copy")
+LEADER_DIR = "service/consul-replicate/leader"
+"""Folder of the keys by which instances choose one that works."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", gc=False):
@@ -91,6 +94,17 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """Globs (``*`` matches ``/`` too), or ``re:`` and a regular expression."""
     own: str = ""
     """The folder of status keys, never read or written as data."""
+    own_key: str = ""
+    """The key that instances compete for, likewise; those of others are, too."""
+    locks: str = "skip"
+    """Source keys of locks and semaphores: ``skip`` does not copy them and says so,
+    ``warn`` copies them and says so, ``copy`` just copies. Sessions stay behind."""
+    select: str = ""
+    """An expression that pairs must fulfil to be written or deleted."""
+    rewrites: tuple[tuple[str, str], ...] = ()
+    """Expressions and replacements for values, in this order."""
+    delete_after: float = 0.0
+    """Seconds a key must be gone before it is deleted."""
     max_deletes: int | None = None
     allow_mass_delete: bool = False
     delete: bool = True

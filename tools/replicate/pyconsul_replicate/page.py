@@ -20,13 +20,18 @@ METRICS = (
     ("passes", "counter", "Full comparisons carried out."),
     ("changes", "counter", "Source keys that changed while following."),
     ("written", "counter", "Keys written at the destination."),
+    ("bytes", "counter", "Bytes of values written at the destination."),
     ("deleted", "counter", "Keys deleted at the destination."),
     ("conflicts", "counter", "Keys that changed under our hands."),
     ("refused_deletes", "gauge", "Deletes that wait for a decision."),
+    ("waiting_deletes", "gauge", "Deletes whose grace is not over."),
     ("skipped_locked", "gauge", "Destination keys held by sessions."),
     ("errors", "counter", "Failures that led to another try."),
     ("source_keys", "gauge", "Keys of the source that take part."),
     ("source_index", "gauge", "Index of the source."),
+    ("lag_index", "gauge", "How far the copy is behind, in indexes of the source."),
+    ("lag_seconds", "gauge", "For how long the copy has been behind."),
+    ("leading", "gauge", "Whether this instance is the one that works."),
     ("last_success", "gauge", "Unix time of the last good pass or change."),
 )
 
@@ -97,12 +102,19 @@ class Page:
     def _healthy(job: Job) -> bool:
         counters = job.counters
         allowed = max(MAX_AGE_S, 2 * job.settings.reconcile_s)
+        if not counters.leading:
+            return True  # Another instance works, and answers for it.
         recent = time.time() - counters.last_success < allowed
         return recent and not counters.refused_deletes
 
     def _status(self) -> bytes:
         rows = [
-            {"name": job.name, **msgspec.structs.asdict(job.counters)}
+            {
+                "name": job.name,
+                **msgspec.structs.asdict(job.counters),
+                "lag_index": job.counters.lag_index,
+                "lag_seconds": job.counters.lag_seconds,
+            }
             for job in self._jobs
         ]
         return msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n"
@@ -125,7 +137,7 @@ class Page:
                         ("to", job.destination.agent.name),
                     )
                 )
-                lines.append(f"{full}{{{labels}}} {value}")
+                lines.append(f"{full}{{{labels}}} {float(value):.15g}")
         return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from .model import Entry, Held, Pair, Rules
+from .content import Content
+from .model import LEADER_DIR, Entry, Held, Pair, Rules, overlap
 
 FREE_DELETES = 100
 FREE_SHARE = 0.1
@@ -44,18 +45,29 @@ class Plan(msgspec.Struct, kw_only=True):
     locked: list[str] = []
     """Destination keys a session holds: left alone."""
     locks: list[str] = []
-    """Source keys that belong to locks or semaphores: not copied."""
+    """Source keys that belong to locks or semaphores."""
+    left: list[str] = []
+    """Source keys whose content ``filter`` leaves out."""
     unchanged: int = 0
 
 
 class Filter:
-    """Which keys a pair takes part with; made once, asked for every key."""
+    """Which keys a pair takes part with; made once, asked for every key.
+
+    ``content`` decides on the rest of an entry.
+    """
 
     def __init__(self, pair: Pair, rules: Rules) -> None:
         self._pair = pair
         self._excludes = rules.excludes
         self._pattern: re.Pattern[str] | None = rules.matcher()
-        self._own = rules.own.strip("/") + "/" if rules.own else ""
+        self.content = Content(rules)
+        own = (LEADER_DIR, rules.own)
+        self._folders = tuple(name.strip("/") + "/" for name in own if name)
+        self._own_key = rules.own_key
+        own = (*self._folders, *([rules.own_key] if rules.own_key else []))
+        trees = (pair.source, pair.destination)
+        self._has_own = any(overlap(tree, name) for tree in trees for name in own)
         self._plain = not self._excludes and self._pattern is None
 
     def takes(self, key: str) -> bool:
@@ -63,8 +75,9 @@ class Filter:
         pair = self._pair
         if not pair.covers_source(key):
             return False
-        own = self._own
-        if own and (key.startswith(own) or pair.to_destination(key).startswith(own)):
+        if self._has_own and (
+            self._is_own(key) or self._is_own(pair.to_destination(key))
+        ):
             return False
         if self._plain:
             return True
@@ -73,9 +86,20 @@ class Filter:
         return self._pattern is None or self._pattern.match(key) is None
 
     def governs(self, key: str) -> bool:
-        """Whether a destination key may be written or deleted."""
+        """Whether a destination key may be written or deleted, for its name."""
         pair = self._pair
         return pair.covers_destination(key) and self.takes(pair.to_source(key))
+
+    def selects_there(self, there: Entry) -> bool:
+        """Whether a destination entry without a source is one that is copied."""
+        content = self.content
+        if not content.chooses:
+            return True
+        key = self._pair.to_source(there.key)
+        return content.selects(msgspec.structs.replace(there, key=key))
+
+    def _is_own(self, key: str) -> bool:
+        return key.startswith(self._folders) or key == self._own_key
 
 
 def plan(
@@ -87,15 +111,15 @@ def plan(
 ) -> Plan:
     """Return what makes ``destination`` (all keys of the tree) equal the source."""
     accept = accept or Filter(pair, rules)
-    found = Plan(writes=[], deletes=[], locked=[], locks=[])
+    found = Plan(writes=[], deletes=[], locked=[], locks=[], left=[])
     wanted: set[str] = set()
-    for entry in source:
-        if not accept.takes(entry.key):
+    for given in source:
+        if not accept.takes(given.key):
             continue
-        target = pair.to_destination(entry.key)
+        target = pair.to_destination(given.key)
         wanted.add(target)
-        if entry.session or entry.is_lock:
-            found.locks.append(entry.key)
+        entry = _admitted(given, rules, accept.content, found)
+        if entry is None:
             continue
         there = destination.get(target)
         if there is None:
@@ -109,7 +133,9 @@ def plan(
     for key, there in destination.items():
         if key in wanted or not accept.governs(key):
             continue
-        if there.session or there.is_lock:
+        if not accept.selects_there(there):
+            continue
+        if there.session or (there.is_lock and rules.locks == "skip"):
             found.locked.append(key)
         elif rules.delete:
             found.deletes.append(Delete(key, there.modify_index))
@@ -125,12 +151,12 @@ def plan_changes(
     accept: Filter,
 ) -> Plan:
     """Return what follows from a few changes; ``removed`` are source keys."""
-    found = Plan(writes=[], deletes=[], locked=[], locks=[])
-    for entry in changed:
-        if not accept.takes(entry.key):
+    found = Plan(writes=[], deletes=[], locked=[], locks=[], left=[])
+    for given in changed:
+        if not accept.takes(given.key):
             continue
-        if entry.session or entry.is_lock:
-            found.locks.append(entry.key)
+        entry = _admitted(given, rules, accept.content, found)
+        if entry is None:
             continue
         target = pair.to_destination(entry.key)
         there = destination.get(target)
@@ -166,8 +192,13 @@ def refusal(
     destination_keys: int,
     source_index: int,
     last_index: int,
+    recent: int = 0,
+    clusters: tuple[str, str] = ("", ""),
 ) -> str:
     """Return why the deletes of a pass may not happen, ``""`` when they may.
+
+    ``recent`` is how many there were just before, ``clusters`` the identity of
+    the source now and before, ``""`` where unknown.
 
     ``source_index`` is the index of the source's whole KV store now,
     ``last_index`` the highest one seen before: a lower one is another, older or
@@ -183,11 +214,29 @@ def refusal(
             f'the source "{name}" is at index {source_index}, '
             f"and was at {last_index}: stale, restored, or another cluster"
         )
-    elif deletes > (limit := delete_limit(rules, destination_keys)):
+    elif all(clusters) and clusters[0] != clusters[1]:
+        reason = f'the source "{name}" is another cluster than before'
+    elif deletes + recent > (limit := delete_limit(rules, destination_keys + recent)):
         reason = f"the limit is {limit} in one pass"
+        reason += f", and there were {recent} just before" if recent else ""
     else:
         return ""
     return f"refusing {deletes} deletes: {reason}; -allow-mass-delete permits them"
+
+
+def _admitted(
+    entry: Entry, rules: Rules, content: Content, found: Plan
+) -> Entry | None:
+    """Return the entry as it is to be written, ``None`` if it is not."""
+    if not content.selects(entry):
+        found.left.append(entry.key)
+        return None
+    if entry.session or entry.is_lock:
+        if rules.locks != "copy":
+            found.locks.append(entry.key)
+        if rules.locks == "skip":
+            return None
+    return content.rewritten(entry)
 
 
 def _write(entry: Entry, target: str, index: int) -> Write:

@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pyconsul_client.errors import ClientError
 from pyconsul_client.tool import common, exits
@@ -19,7 +19,9 @@ from .buckets import MAX_PIECES
 from .config import Config, Side
 from .errors import RefusedError, SetupError
 from .follow import Follower
-from .job import Job
+from .job import MAX_PASSES, Job
+from .lead import lead
+from .notify import Notifier
 from .page import Page
 from .store import Store
 from .wire import Agent
@@ -27,6 +29,8 @@ from .wire import Agent
 CONNECTIONS = 144
 """Of the 200 a server allows from one address, for watches of all jobs."""
 PROGRESS_S = 0.1
+DIFFERENT = 2
+"""Exit status of a comparison that found differences."""
 
 
 class Progress:
@@ -55,11 +59,11 @@ class Runner:
         self._journal = journal
         self._agents: list[Agent] = []
         progress = Progress()
-        self.jobs = [
-            self._job(number, side, progress)
+        self._sides = [
+            (side, [self._job(at, side, progress) for at in range(len(config.pairs))])
             for side in config.destinations
-            for number in range(len(config.pairs))
         ]
+        self.jobs = [job for _, jobs in self._sides for job in jobs]
 
     def _job(self, number: int, side: Side, progress: Progress) -> Job:
         config, pair = self._config, self._config.pairs[number]
@@ -67,7 +71,7 @@ class Runner:
         source = Agent(origin.options, pair.datacenter)
         destination = Agent(side.options, side.datacenter)
         self._agents += [source, destination]
-        return Job(
+        job = Job(
             pair,
             config.rules,
             Store(source, max_stale=config.max_stale),
@@ -76,27 +80,47 @@ class Runner:
             self._journal,
             progress=progress,
         )
+        job.counters.leading = config.election is None
+        return job
 
     async def run(self) -> int:
         """Run to the end, which a daemon has not; return the exit status."""
-        most = max(1, min(MAX_PIECES, CONNECTIONS // max(1, len(self.jobs))))
         try:
-            done = await asyncio.gather(*(self._attend(job, most) for job in self.jobs))
+            return max(await asyncio.gather(*map(self._side, range(len(self._sides)))))
         finally:
             for agent in self._agents:
                 agent.close()
-        return exits.OK if all(done) else exits.FAILED
 
-    async def _attend(self, job: Job, pieces: int) -> bool:
-        """Run one job with retries; false when it failed for good."""
+    async def _side(self, number: int) -> int:
+        """Run the jobs of one destination, as its leader where one is chosen."""
+        config, journal = self._config, self._journal
+        side, jobs = self._sides[number]
+        most = max(1, min(MAX_PIECES, CONNECTIONS // max(1, len(self.jobs))))
+
+        async def work() -> int:
+            found = await asyncio.gather(*(self._attend(job, most) for job in jobs))
+            return max(found, default=exits.OK)
+
+        election = config.election
+        if election is None:
+            return await work()
+        try:
+            return await lead(
+                election, side.options, side.datacenter, jobs, journal, work
+            )
+        except ClientError as error:
+            journal.error(f"{election.key}: {error}")
+            return exits.FAILED
+
+    async def _attend(self, job: Job, pieces: int) -> int:
+        """Run one job with retries; return the exit status it is worth."""
         once = self._config.once
         tries = self._backoff()
         while True:
             try:
                 await job.check()
                 if once:
-                    await job.once()
-                    return True
+                    return await self._single(job)
                 try:
                     await job.once()
                 except RefusedError as error:
@@ -107,18 +131,34 @@ class Runner:
                 await Follower(job, pieces).run()
             except (RefusedError, SetupError) as error:
                 self._journal.error(str(error))
-                return False
+                return exits.FAILED
             except ClientError as error:
-                job.counters.errors += 1
-                job.counters.last_error = str(error)
+                counters = job.counters
+                counters.errors += 1
+                counters.last_error = str(error)
+                counters.behind_since = counters.behind_since or time.time()
                 pause = tries.failed(random.random())
                 final = pause is None or (once and not error.retryable)
                 self._journal.error(f"{job.name}: {error}")
                 if final:
-                    return False
+                    return exits.FAILED
                 assert pause is not None
                 self._journal.warn(f"{job.name}: trying again in {pause:.2f} s")
                 await asyncio.sleep(pause)
+
+    async def _single(self, job: Job) -> int:
+        """Copy once, or only look, as the settings say."""
+        settings = job.settings
+        if settings.dry_run:
+            return exits.OK if await job.show() else DIFFERENT
+        for _ in range(MAX_PASSES):
+            if not settings.look_only:
+                await job.once()
+            if not settings.verify or await job.verify():
+                return exits.OK
+            if settings.look_only:
+                break
+        return DIFFERENT
 
     def _backoff(self) -> Backoff:
         config = self._config
@@ -138,26 +178,49 @@ async def serve(load: Callable[[], Config], config: Config, journal: Journal) ->
         loop.add_signal_handler(number, stop.set)
     if again := values.get("reload_signal", signal.SIGHUP):
         loop.add_signal_handler(again, reload.set)
+    notifier = Notifier(os.environ)
     while True:
         runner = Runner(config, journal)
         work = asyncio.create_task(runner.run())
         waits = [asyncio.create_task(event.wait()) for event in (stop, reload)]
+        signs = asyncio.create_task(_tell(notifier, runner.jobs))
         try:
             async with Page(config.status_addr, runner.jobs):
+                notifier.ready()
                 await asyncio.wait([work, *waits], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits:
-                wait.cancel()
+            for task in (*waits, signs):
+                task.cancel()
             finished = work.done()
             work.cancel()
-            await asyncio.gather(work, *waits, return_exceptions=True)
-        if finished:
-            return work.result()
-        if stop.is_set():
-            return exits.STOPPED
+            await asyncio.gather(work, signs, *waits, return_exceptions=True)
+        if finished or stop.is_set():
+            notifier.stopping()
+            return work.result() if finished else exits.STOPPED
         reload.clear()
+        notifier.reloading()
         try:
             config = load()
             journal.info("settings read again")
         except ClientError as error:
             journal.error(f"reload: {error}; the old settings stay")
+
+
+async def _tell(notifier: Notifier, jobs: Sequence[Job]) -> None:
+    """Give the service manager signs of life, if there is one."""
+    while notifier.active:
+        notifier.alive(summary(jobs))
+        await asyncio.sleep(notifier.pause_s)
+
+
+def summary(jobs: Sequence[Job]) -> str:
+    """Return one line about the state of all jobs."""
+    counters = [job.counters for job in jobs]
+    if not all(one.leading for one in counters):
+        return "standing by"
+    keys = sum(one.source_keys for one in counters)
+    refused = sum(one.refused_deletes for one in counters)
+    behind = max((one.lag_seconds for one in counters), default=0.0)
+    state = f"{behind:.0f} s behind" if behind else "up to date"
+    more = f", {refused} deletes refused" if refused else ""
+    return f"{len(jobs)} prefixes, {keys} keys, {state}{more}"

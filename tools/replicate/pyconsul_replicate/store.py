@@ -10,8 +10,8 @@ import msgspec
 
 from pyconsul_client.errors import ApiError
 
-from .batches import Mark, conflicts, encode, indexes
-from .errors import ReplyError
+from .batches import MAX_OPERATIONS, Fence, Mark, conflicts, encode, indexes
+from .errors import LeadLostError, ReplyError
 from .model import Entry, Pair
 from .plan import Delete, Write
 from .wire import ANSWER_S, Agent, Answer
@@ -41,6 +41,8 @@ class Status(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
     """Datacenter of the destination."""
     source_index: int = 0
     """Highest index of the source's whole KV store that was seen."""
+    cluster: str = ""
+    """Trust domain of the source, where it tells."""
 
 
 _STATUS = msgspec.json.Decoder(Status)
@@ -61,17 +63,27 @@ class Store:
     def __init__(self, agent: Agent, *, max_stale: float = 0.0) -> None:
         self.agent = agent
         self._max_stale = max_stale
+        self.fence: Fence | None = None
+        """The lock that what is written here depends on."""
 
-    async def tree(self, pair: Pair, *, source: bool) -> Listing:
+    @property
+    def most(self) -> int:
+        """Operations that one transaction has room for."""
+        return MAX_OPERATIONS - (self.fence is not None)
+
+    async def tree(
+        self, pair: Pair, *, source: bool, consistent: bool = False
+    ) -> Listing:
         """Return all entries of one side of the pair."""
         root = pair.source if source else pair.destination
         if pair.only_key:
-            return await self.entries(root, exact=True)
+            return await self.entries(root, exact=True, consistent=consistent)
         if not root or root.endswith("/"):
-            return await self.entries(root)
+            return await self.entries(root, consistent=consistent)
         # Not recurse on the bare name: it would read the neighbours, too.
         one, many = await asyncio.gather(
-            self.entries(root, exact=True), self.entries(f"{root}/")
+            self.entries(root, exact=True, consistent=consistent),
+            self.entries(f"{root}/", consistent=consistent),
         )
         index = max((e.modify_index for e in (*one.entries, *many.entries)), default=0)
         if not many.entries and not one.entries:
@@ -118,12 +130,19 @@ class Store:
     async def commit(
         self, batch: list[Write | Delete], mark: Mark | None
     ) -> tuple[dict[str, int], dict[int, str]]:
-        """Carry out a transaction: new indexes, or what it fell over."""
-        answer = await self.agent.put("/v1/txn", encode(batch, mark))
+        """Carry out a transaction: new indexes, or what it fell over.
+
+        Raises LeadLostError when the fence is down.
+        """
+        fence = self.fence
+        answer = await self.agent.put("/v1/txn", encode(batch, mark, fence))
         if answer.status == 409:
             found = conflicts(answer.body)
             if not found:
                 raise ReplyError("/v1/txn: refused without a reason")
+            end = len(batch) + (mark is not None)
+            if fence is not None and end in found:
+                raise LeadLostError(f"not leading any more: {found[end]}")
             return {}, found
         return indexes(answer.body), {}
 
@@ -138,6 +157,14 @@ class Store:
     async def datacenter(self) -> str:
         """Return the name of the agent's own datacenter."""
         return await own_datacenter(self.agent)
+
+    async def cluster(self) -> str:
+        """Return the trust domain of the cluster, ``""`` when it has none to tell."""
+        try:
+            answer = await self.agent.get("/v1/connect/ca/roots")
+            return _ROOTS.decode(answer.body).trust_domain
+        except (ApiError, msgspec.MsgspecError):
+            return ""
 
     async def leader(self) -> str:
         """Return the address of the leader."""
@@ -208,6 +235,11 @@ class _Self(msgspec.Struct, rename="pascal"):
     config: _Config
 
 
+class _Roots(msgspec.Struct, rename="pascal"):
+    trust_domain: str = ""
+
+
+_ROOTS = msgspec.json.Decoder(_Roots)
 _SELF = msgspec.json.Decoder(_Self)
 
 
