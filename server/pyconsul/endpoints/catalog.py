@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from pyconsul.endpoints.server import ReadHandler, Server, WriteHandler
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+ANY_ADDRESSES = frozenset(("0.0.0.0", "::", "[::]"))
+"""What a service cannot be reached at."""
 _GATEWAY_KINDS = frozenset(("mesh-gateway", "terminating-gateway", "ingress-gateway"))
 
 
@@ -125,8 +127,9 @@ def normalise(args: RegisterRequest) -> RegisterRequest:
         raise ConsulError("Must provide node")
     if not args.address and not args.skip_node_update:
         raise ConsulError("Must provide address if SkipNodeUpdate is not set")
-    if args.id and not _UUID.fullmatch(args.id):
-        raise ConsulError(f"Bad node ID: {_uuid_problem(args.id)}")
+    problem = node_problem(args.node, args.id)
+    if problem:
+        raise ConsulError(problem)
     service = _normalise_service(args.service) if args.service else None
     checks = list(args.checks or ())
     if args.check is not None:
@@ -142,6 +145,15 @@ def normalise(args: RegisterRequest) -> RegisterRequest:
     )
 
 
+def node_problem(name: str, node_id: str) -> str:
+    """Return what is wrong with a node that is to be stored, or ``""``."""
+    if not name:
+        return "Must provide node"
+    if node_id and not _UUID.fullmatch(node_id):
+        return f"Bad node ID: {_uuid_problem(node_id)}"
+    return ""
+
+
 def _uuid_problem(text: str) -> str:
     if len(text) != 36:
         return "uuid string is wrong length"
@@ -153,7 +165,7 @@ def _normalise_service(service: NodeService) -> NodeService:
         if service.id:
             raise ConsulError("Must provide service name with ID")
         raise ConsulError("Must provide service name")
-    if service.address in ("0.0.0.0", "::", "[::]"):
+    if service.address in ANY_ADDRESSES:
         raise ConsulError("Invalid service address")
     problems = proxy_problems(service)
     if problems:

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from pyconsul.acl.authorizer import Authorizer
+from pyconsul.config.definitions import validate_meta
 from pyconsul.endpoints.catalog import may_see
 from pyconsul.endpoints.futures import then
 from pyconsul.endpoints.nearness import sort_items
 from pyconsul.state import commands
 from pyconsul.state.watch import Read
 from pyconsul.types.durations import DurationError, parse_duration
-from pyconsul.types.errors import ConsulError, PermissionDeniedError
+from pyconsul.types.errors import (
+    BadRequestError,
+    ConsulError,
+    PermissionDeniedError,
+)
 from pyconsul.types.messages import DCSpecificRequest, QuerySource, Reply
 from pyconsul.types.queries import (
     PreparedQuery,
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from pyconsul.endpoints.server import ReadHandler, Server, WriteHandler
 
 _REFUSAL = "raft apply failed: "
+_REDACTED = "<hidden>"
 _NEAREST = 10
 """Within so many first results the requested node itself comes to the front."""
 _shuffle = Random().shuffle
@@ -50,7 +56,7 @@ def apply(
         # The id is drawn here, by the leader: applying a command draws nothing.
         query = replace(query, id=str(uuid.uuid4()))
     elif args.op in ("update", "delete"):
-        if not server.state.prepared_query(query.id).value:
+        if not _known(server, query.id):
             raise ConsulError(
                 f"Cannot modify non-existent prepared query: '{query.id}'"
             )
@@ -64,14 +70,31 @@ def apply(
     )
 
 
+def _known(server: Server, query_id: str) -> bool:
+    try:
+        return bool(server.state.prepared_query(query_id).value)
+    except ConsulError as error:
+        raise ConsulError(f"Prepared Query lookup failed: {error}") from None
+
+
 def _check(query: PreparedQuery) -> None:
     if not (query.name or query.session or query.template.type):
         raise _invalid("Must be bound to a session")
+    if query.token == _REDACTED:
+        # Somebody edits what a reader without rights was shown.
+        raise _invalid(
+            f"Bad Token '{query.token}', it looks like a query definition "
+            "with a redacted token was submitted"
+        )
     if not query.service.service:
         raise _invalid("Must provide a Service name to query")
     nearest = query.service.failover.nearest_n
     if nearest < 0:
         raise _invalid(f"Bad NearestN '{nearest}', must be >= 0")
+    try:
+        validate_meta(query.service.node_meta, reserved=False)
+    except BadRequestError as error:
+        raise _invalid(f"Invalid NodeMeta filter: {error}") from None
     ttl = query.dns.ttl
     if ttl:
         try:

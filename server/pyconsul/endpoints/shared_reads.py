@@ -7,8 +7,9 @@ linearizable. A consistent read keeps its promise in the same way. Without a
 leader nobody waits for longer than the hold time, whichever trip it is in.
 
 Blocking reads of equal key and index share one that is already waiting. When
-it answers, all get it; one whose own time is up earlier asks without waiting
-(in a shared round trip), and those that may wait for longer ask once more.
+it answers, those who joined share one round trip for what is there then; one
+whose own time is up earlier asks without waiting, and those that may wait for
+longer ask once more. Stale reads take the answer itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -73,12 +75,14 @@ class _Trip:
 class _Joined:
     """A blocking read that joined another's."""
 
-    __slots__ = ("_group", "deadline", "future", "slot")
+    __slots__ = ("_group", "before", "deadline", "future", "slot")
 
     def __init__(self, group: _Group, future: Future[Reply], deadline: float) -> None:
         self._group = group
         self.future = future
         self.deadline = deadline
+        self.before = False
+        """It was there before the call under way was made."""
         self.slot = 0
 
     def answer(self) -> None:
@@ -166,8 +170,17 @@ class _Group:
             self._wait_on()
             return
         owner.forget_group(self)
-        readers = [one.future for one in self.joined]
-        _settle(readers, done)
+        anyway = done.exception() is not None or self._args.allow_stale
+        late: list[Future[Reply]] = []
+        for one in list(self.joined):
+            if anyway or one.before:
+                _settle([one.future], done)
+            else:
+                late.append(one.future)
+        if late:
+            # On its way this answer may have been overtaken by a write that was
+            # acknowledged before the last of them joined.
+            self.ask_now().add_done_callback(partial(_settle, late))
 
     def _only_timed_out(self, done: Future[Reply]) -> bool:
         if done.exception() is not None or self._owner.loop.time() < self._ends:
@@ -179,6 +192,8 @@ class _Group:
         # All have a timer of their own, so a little too long does no harm.
         wait = max(int(left * _SECOND), _SECOND // 10)
         self._for_joined = True
+        for one in self.joined:
+            one.before = True
         self.start(msgspec.structs.replace(self._args, max_query_time=wait))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from pyconsul.acl.authorizer import Authorizer
-from pyconsul.endpoints.catalog import check_type
+from pyconsul.endpoints.catalog import ANY_ADDRESSES, check_type, node_problem
 from pyconsul.endpoints.futures import then
 from pyconsul.state import commands
 from pyconsul.types.errors import ConsulError
@@ -89,16 +89,20 @@ def _refusals(server: Server, ops: list[TxnOp], who: Authorizer) -> list[TxnErro
 def _problem(server: Server, op: TxnOp) -> str:
     if op.kv is not None:
         key = op.kv.dir_ent.key
-        # An empty prefix is every key; an empty key is none.
-        if not key and op.kv.verb not in ("delete-tree", "get-tree"):
+        # Deleting alone may mean every key (reference, 6).
+        if not key and op.kv.verb != "delete-tree":
             return "Must provide key"
         if op.kv.verb == "lock" and server.lock_delays.delays(key):
             return f'failed to lock key "{key}" due to lock delay'
-    if op.service is not None:
+    if op.node is not None and op.node.verb != "get":
+        return node_problem(op.node.node.node, op.node.node.id)
+    if op.service is not None and op.service.verb != "get":
         # Observed: also deletes by id alone are refused.
         service = op.service.service
-        if op.service.verb != "get" and not service.service:
+        if not service.service:
             return "Must provide service name with ID"
+        if service.address in ANY_ADDRESSES:
+            return "Invalid service address"
     return ""
 
 

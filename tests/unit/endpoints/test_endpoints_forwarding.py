@@ -357,12 +357,29 @@ async def test_equal_waiters_share_one_stream(cluster: Follower) -> None:
     other = waits(cluster.call("KVS.Get", blocked("k", 6, 60)))
     assert len(cluster.pool.asked) == 2
     cluster.pool.asked[0].answer("new", 6)
-    replies = [await later(one) for one in waiters]
+    assert (await later(waiters[0])).value == "new"
+    await settle()
+    # The answer may be older than those who joined: they ask once, all together.
+    again = cluster.pool.asked[2]
+    assert (again.args.min_query_index, again.args.max_query_time) == (0, 0)
+    again.answer("newer", 7)
+    replies = [await later(one) for one in waiters[1:]]
     assert {id(reply) for reply in replies} == {id(replies[0])}
+    assert replies[0].value == "newer"
     other.cancel()
     await settle()
     assert cluster.pool.asked[1].future.cancelled()
     assert len(cluster.server.shared) == 0
+
+
+@follower
+async def test_stale_waiters_take_the_shared_answer(cluster: Follower) -> None:
+    cluster.log.has_leader_contact = False
+    args = blocked("k", 5, 60, allow_stale=True)
+    waiters = [cluster.call("KVS.Get", args) for _ in range(10)]
+    cluster.pool.asked[0].answer("new", 6)
+    assert {(await later(one)).value for one in waiters} == {"new"}
+    assert len(cluster.pool.asked) == 1
 
 
 @follower
@@ -502,6 +519,8 @@ def test_who_waits_at_a_leader_moves_on_with_the_leadership() -> None:
         assert asked[0].args.min_query_index == 99
         assert 39 <= asked[0].args.max_query_time / 1e9 <= 44
         asked[0].answer("of the new leader", 100)
+        await settle()
+        asked[1].answer("of the new leader", 100)
         assert {(await one).value for one in waiters} == {"of the new leader"}
         assert not stale.done()
         stale.cancel()

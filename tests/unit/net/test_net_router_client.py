@@ -239,13 +239,17 @@ async def test_blocking_calls_have_time_for_their_wait(agent: Agent) -> None:
 
 
 @client
-async def test_a_thousand_equal_waiters_are_one_call(agent: Agent) -> None:
+async def test_a_thousand_equal_waiters_are_two_calls(agent: Agent) -> None:
     args = KeyRequest(key="k", min_query_index=5)
     waiters = [agent.call("KVS.Get", args) for _ in range(1000)]
     assert len(agent.pool.calls) == 1
     agent.pool.futures[0].set_result(Reply("new", 6))
-    replies = [await one for one in waiters]
+    assert (await waiters[0]).value == "new"
+    await asyncio.sleep(0.001)
+    agent.pool.futures[1].set_result(Reply("newer", 7))
+    replies = [await one for one in waiters[1:]]
     assert {id(reply) for reply in replies} == {id(replies[0])}
+    assert len(agent.pool.calls) == 2
 
 
 @client
