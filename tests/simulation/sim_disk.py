@@ -144,6 +144,7 @@ class SimStore:
         self._on_entries = on_entries
         self._on_state = on_state
         self._queue: list[tuple[HardState | None, Sequence[Entry], int, Done]] = []
+        self._broken = False
         self._syncing: list[tuple[HardState | None, Sequence[Entry], int, Done]] = []
 
     def open(self) -> Recovered:
@@ -205,7 +206,8 @@ class SimStore:
 
     def _synced(self) -> None:
         batch, self._syncing = self._syncing, []
-        error = OSError(errno.EIO, "broken") if self.disk.failing else None
+        self._broken = self._broken or self.disk.failing
+        error = OSError(errno.EIO, "broken") if self._broken else None
         if error is None:
             for hard_state, entries, reset, _ in batch:
                 self._write(hard_state, entries, reset)
@@ -228,7 +230,8 @@ class SimStore:
 
     def crash(self) -> None:
         """Power is cut: of the sync under way anything may be there."""
-        rng, batch = self._rng, self._syncing
+        # After one error nothing more is written, see ``LogStore``.
+        rng, batch = self._rng, [] if self._broken else self._syncing
         self._syncing, self._queue = [], []
         for hard_state, entries, reset, _ in batch:
             how = rng.random()
