@@ -32,6 +32,7 @@ class Options:
 
     __slots__ = (
         "auth",
+        "ca_data",
         "ca_file",
         "ca_path",
         "client_cert",
@@ -62,6 +63,8 @@ class Options:
         self.datacenter = ""
         self.stale = False
         self.verify = True
+        self.ca_data = ""
+        """PEM of certificates to believe besides those of the files."""
         self.ca_file = ""
         self.ca_path = ""
         self.client_cert = ""
@@ -104,9 +107,11 @@ class Options:
         import ssl
 
         try:
+            given = [self.ca_data.encode("ascii", "replace").decode()]
+            given += [authorities(self.ca_path)] if self.ca_path else []
             context = ssl.create_default_context(
                 cafile=self.ca_file or None,
-                cadata=authorities(self.ca_path) if self.ca_path else None,
+                cadata="\n".join(filter(None, given)) or None,
             )
             if not self.verify:
                 context.check_hostname = False

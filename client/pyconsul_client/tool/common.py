@@ -62,6 +62,7 @@ _TLS: Schema = {
     "enabled": boolean,
     "verify": boolean,
     "ca_cert": text,
+    "ca_cert_bytes": text,
     "ca_path": text,
     "cert": text,
     "key": text,
@@ -181,6 +182,7 @@ _LISTS = (
     ("exec-env-allowlist", "exec.env.allowlist", "Pattern of names to keep."),
     ("exec-env-denylist", "exec.env.denylist", "Pattern of names to drop."),
 )
+_LOG_LEVEL = ("CT_LOG", "CONSUL_TEMPLATE_LOG", "CONSUL_TEMPLATE_LOG_LEVEL")
 _UNSUPPORTED = ("vault", "nomad")
 
 
@@ -247,7 +249,10 @@ def flag_values(flags: FlagSet) -> Values:
 
 
 def environment_values(environ: Mapping[str, str]) -> Values:
-    """Return what the environment says of the agent."""
+    """Return what the environment says of the agent, and of the log.
+
+    Raises ValueError for a level of the log that is not known.
+    """
     values: Values = {}
     for path, names in (
         ("consul.address", ("CONSUL_HTTP_ADDR",)),
@@ -273,6 +278,12 @@ def environment_values(environ: Mapping[str, str]) -> Values:
                 schema.put(values, path, parse_bool(environ[name]))
         except ValueError:
             pass  # As with the commands: what is no boolean does not count.
+    name = next((name for name in _LOG_LEVEL if environ.get(name)), "")
+    if name:
+        try:
+            values["log_level"] = level_of(environ[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     return values
 
 
@@ -303,7 +314,7 @@ def connection(values: Values) -> Options:
     if auth.get("enabled", True) and auth.get("username"):
         environ["CONSUL_HTTP_AUTH"] = f"{auth['username']}:{auth.get('password', '')}"
     certificate = tls.get("cert", "")
-    return resolve(
+    options = resolve(
         environ,
         address=consul.get("address", ""),
         token=consul.get("token", ""),
@@ -314,6 +325,9 @@ def connection(values: Values) -> Options:
         client_key=tls.get("key", "") or certificate,
         server_name=tls.get("server_name", ""),
     )
+    if not options.ca_file:
+        options.ca_data = tls.get("ca_cert_bytes", "")
+    return options
 
 
 def backoff(values: Values) -> Backoff:
@@ -338,12 +352,17 @@ def child_rules(values: Values) -> ChildRules:
 
 
 def make_journal(values: Values, name: str) -> Journal:
-    """Return the log; ValueError for a facility that syslog has not."""
+    """Return the log; ValueError for a facility that syslog has not.
+
+    It begins with a warning for each duration without a unit.
+    """
     journal = Journal(values.get("log_level", LEVELS["warn"]))
     settings = values.get("syslog", {})
     if settings and settings.get("enabled", True):
         facility = settings.get("facility", DEFAULT_FACILITY)
         journal.to_syslog(settings.get("name", name), facility)
+    for key, seconds in schema.bare_numbers(values):
+        journal.warn(f'{key}: {seconds:g} is read as seconds; write "{seconds:g}s"')
     return journal
 
 

@@ -30,6 +30,10 @@ SUFFIXES = (".hcl", ".json", ".toml")
 """Files of a folder that are read; a file named itself may have any."""
 
 
+class BareSeconds(float):
+    """A duration that was given as a number, without a unit."""
+
+
 class One:
     """A block that is there once; several are merged."""
 
@@ -80,7 +84,7 @@ def duration(value: object) -> float:
     if isinstance(value, str):
         seconds = parse_duration(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = BareSeconds(value)
     else:
         raise ValueError('expected a duration such as "30s"')
     if seconds < 0:
@@ -181,6 +185,18 @@ def get(values: Values, path: str, default: Any = None) -> Any:
             return default
         found = found[part]
     return found
+
+
+def bare_numbers(values: Values, where: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the keys of durations without a unit, and their seconds; 0 needs none."""
+    for key, value in values.items():
+        place = f"{where}.{key}" if where else key
+        times = value if isinstance(value, tuple) else (value,)  # pyright: ignore[reportUnknownVariableType]
+        bare = [time for time in times if isinstance(time, BareSeconds) and time]  # pyright: ignore[reportUnknownVariableType]
+        if bare:
+            yield place, bare[0]
+        elif isinstance(value, dict):
+            yield from bare_numbers(value, place)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _list(value: object) -> list[object]:

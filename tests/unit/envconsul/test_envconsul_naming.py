@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -15,12 +13,6 @@ from pyconsul_envconsul.config import CommandLine, Config
 from pyconsul_envconsul.environment import Filters, collect
 from pyconsul_envconsul.fetch import target
 from pyconsul_envconsul.naming import Format, FormatError, read_path
-from pyconsul_envconsul.output import (
-    cache_text,
-    read_cache,
-    render,
-    write_private,
-)
 from pyconsul_envconsul.sources import Key, Prefix, Service, Source
 from pyconsul_envconsul.watch import query_of
 
@@ -244,24 +236,3 @@ def test_a_list_in_a_file_is_not_for_the_shell(tmp_path: Path) -> None:
     assert config(f"-config={path}").program.argv == ["a", "b c"]
     path.write_text('exec { command = ["a b"] }\nprefix { path = "a" }')
     assert config(f"-config={path}").program.shell
-
-
-def test_files_only_we_may_read(tmp_path: Path) -> None:
-    path = str(tmp_path / "cache")
-    variables = {b"A": b"\xff\xfe", "é".encode(): b"1"}
-    write_private(path, b"old")
-    write_private(path, cache_text(variables))
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    assert read_cache(path) == variables
-    assert os.listdir(tmp_path) == ["cache"]
-    for broken in (b"[]", b"{", b'{"version": 2}', b'{"version": 1, "variables": 3}'):
-        write_private(path, broken)
-        assert read_cache(path) is None
-
-
-def test_variables_as_text() -> None:
-    variables = {b"B": b'q"$x\n', b"A": b"it's"}
-    assert render(variables, "export") == b"export A='it'\\''s'\nexport B='q\"$x\n'\n"
-    assert render(variables, "dotenv") == b'A="it\'s"\nB="q\\"\\$x\\n"\n'
-    assert render(variables, "json") == b'{\n  "A": "it\'s",\n  "B": "q\\"$x\\n"\n}\n'
-    assert render(variables, "systemd") == b'A="it\'s"\nB="q\\"\\$x\n"\n'

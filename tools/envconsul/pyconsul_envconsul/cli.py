@@ -55,7 +55,7 @@ def _run(line: CommandLine, config: Config) -> int:
     if line.diff:
         from .output import difference
 
-        text = difference(os.environb, runner.variables())
+        text = difference(*runner.before_and_after())
         sys.stdout.buffer.write(os.fsencode(text))
         sys.stdout.flush()
         return exits.OK
@@ -69,7 +69,7 @@ def _run(line: CommandLine, config: Config) -> int:
 def _print(runner: Runner, line: CommandLine) -> int:
     from .output import render, write_private
 
-    data = render(runner.variables(), line.format)
+    data = render(runner.printed(), line.format, runner.config.journal.warn)
     if not line.out:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from pyconsul_client.tool.schema import Schema, Values
+    from pyconsul_client.tool.schema import Scalar, Schema, Values
 
+    from .cache import Cache
     from .sources import Source
 
 USAGE = """\
@@ -38,6 +39,8 @@ DEFAULT_SETTLE = (0.25, 2.0)
 """Wait without ``-wait``, seconds: a set of changes is one restart."""
 DEFAULT_HOLD = 5.0
 """Seconds a child that was started has to become ready, before others may."""
+LOCAL_CONFIG = "CT_LOCAL_CONFIG"
+"""Of the environment: settings as text, after those of files."""
 FORMATS = ("dotenv", "export", "json", "systemd")
 
 
@@ -45,16 +48,39 @@ def _anything(value: object) -> object:
     return value
 
 
+def _one_of(*known: str) -> Scalar:
+    def field(value: object) -> str:
+        given = text(value)
+        if given not in known:
+            raise ValueError(f'invalid "{given}": one of {", ".join(known)}')
+        return given
+
+    return field
+
+
+TREE = _one_of("json", "none")
+ON_RELOAD = _one_of("restart", "changed")
+
+
 SCHEMA: Schema = common.COMMON | {
     "cache": text,
+    "cache_key_file": text,
     "http_addr": text,
-    "key": Many({"name": text, "path": text}),
+    "key": Many({"name": text, "path": text, "tree": TREE}),
     "missing_timeout": duration,
     "no_prefix": boolean,
     "on_change": text,
+    "on_reload": ON_RELOAD,
     "once": boolean,
     "prefix": Many(
-        {"path": text, "format": text, "no_prefix": boolean, "raw": boolean}
+        {
+            "path": text,
+            "format": text,
+            "no_prefix": boolean,
+            "with_prefix": boolean,
+            "raw": boolean,
+            "tree": TREE,
+        }
     ),
     "pristine": boolean,
     "required": strings,
@@ -71,8 +97,11 @@ SCHEMA: Schema = common.COMMON | {
         }
     ),
     "service": Many({"query": text, **{f"format_{field}": text for field in FIELDS}}),
+    "start_without_consul": boolean,
+    "tree": TREE,
     "upcase": boolean,
     "vault": _anything,
+    "with_prefix": boolean,
 }
 
 
@@ -99,9 +128,13 @@ class Config:
         self.block_wait: float = values.get("block_query_wait", 60.0) or 60.0
         self.settle: tuple[float, float] = values.get("wait", DEFAULT_SETTLE)
         self.pid_file: str = values.get("pid_file", "")
-        self.cache: str = values.get("cache", "")
+        self.start_without_consul: bool = values.get("start_without_consul", False)
+        self.cache = self._cache(values, environ)
+        self.on_reload: str = values.get("on_reload", "restart")
         self.http_addr: str = values.get("http_addr", "")
-        self.required: list[str] = values.get("required", [])
+        self.required: list[str] = [
+            name for item in values.get("required", []) for name in item.split(",")
+        ]
         self.missing_timeout: float | None = values.get("missing_timeout")
         self.restart_lock: str = values.get("restart_lock", "").strip("/")
         self.restart_limit: int = values.get("restart_limit", 1)
@@ -117,6 +150,21 @@ class Config:
         )
         if self.on_change == "signal":
             self.rules.reload_signal = int(self.on_change_value)
+
+    def _cache(self, values: Values, environ: Mapping[str, str]) -> Cache | None:
+        path, key_file = values.get("cache", ""), values.get("cache_key_file", "")
+        if not path and not self.start_without_consul:
+            return None
+        from .cache import Cache, default_path
+
+        path = path or default_path(environ, self.options.url, self.sources)
+        return Cache(path, key_file)
+
+
+_SWITCHES = (
+    *("no-prefix", "once", "pristine", "sanitize", "start-without-consul", "upcase"),
+    "with-prefix",
+)
 
 
 def help_text() -> str:
@@ -138,6 +186,8 @@ class CommandLine:
         self.replace: bool = "watch" in self.flags.given and not self.flags.switch(
             "watch"
         )
+        self.prints = bool(self.format) or self.diff
+        """Whether variables are shown, and no command is run."""
         if self.format and self.format not in FORMATS:
             known = ", ".join(FORMATS)
             raise FlagError(f'invalid -format "{self.format}": one of {known}')
@@ -149,12 +199,16 @@ class CommandLine:
         """
         try:
             file = schema.read(self.flags.many("config"), SCHEMA)
+            if local := environ.get(LOCAL_CONFIG):
+                raw = schema.parse(local, LOCAL_CONFIG)
+                file = schema.merge(
+                    file, schema.check(raw, SCHEMA, LOCAL_CONFIG), SCHEMA
+                )
             values = common.layered(
                 file, common.environment_values(environ), self._values(), SCHEMA
             )
             config = Config(values, environ, direct=bool(self.flags.operands))
-            prints = self.format or self.diff
-            if not prints and not config.program.argv:
+            if not self.prints and not config.program.argv:
                 raise ToolError(exits.BAD_CONFIG, "no command given to run")
         except (ClientError, ValueError) as error:
             if isinstance(error, ToolError):
@@ -175,24 +229,24 @@ class CommandLine:
     def _values(self) -> Values:
         flags = self.flags
         values = common.flag_values(flags)
-        for name in ("sanitize", "upcase", "pristine", "once"):
+        for name in _SWITCHES:
             if name in flags.given:
-                values[name] = flags.switch(name)
+                values[name.replace("-", "_")] = flags.switch(name)
         if "no-prefix" in flags.given:
-            values["no_prefix"] = flags.switch("no-prefix")
+            # Of both flags the newer name wins, of files and flags the flag.
+            values.setdefault("with_prefix", not flags.switch("no-prefix"))
         for name in ("missing-timeout", "restart-hold"):
             if name in flags.given:
                 values[name.replace("-", "_")] = flags.seconds(name)
         if "restart-limit" in flags.given:
             values["restart_limit"] = flags.number("restart-limit")
-        for name, key in (
-            ("cache", "cache"),
-            ("http-addr", "http_addr"),
-            ("on-change", "on_change"),
-            ("restart-lock", "restart_lock"),
-        ):
+        for name in ("cache", "cache-key-file", "http-addr", "on-change",
+                     "restart-lock"):  # fmt: skip
             if name in flags.given:
-                values[key] = flags.text(name)
+                values[name.replace("-", "_")] = flags.text(name)
+        for name in ("on-reload", "tree"):
+            if name in flags.given:
+                values[name.replace("-", "_")] = flags.value(name)
         if flags.many("required"):
             values["required"] = flags.many("required")
         raw = flags.switch("raw-prefix")
@@ -245,6 +299,18 @@ def _flags(add_service: Callable[[str, str], str]) -> FlagSet:
         group=OPTIONS,
     )
     flags.boolean(
+        "with-prefix",
+        text="Put the path before the names of its keys.",
+        group=OPTIONS,
+    )
+    flags.custom(
+        "tree",
+        None,
+        common.flag_parser(TREE),
+        "json: a variable for each leaf of a value that is a JSON object or array.",
+        group=OPTIONS,
+    )
+    flags.boolean(
         "raw-prefix", text="Let -prefix app match app2/key, too.", group=OPTIONS
     )
     flags.boolean(
@@ -283,10 +349,23 @@ def _flags(add_service: Callable[[str, str], str]) -> FlagSet:
         text="Time a new child has to become ready before the next restarts. The "
         "default is 5s.",
     )
+    flags.custom(
+        "on-reload",
+        None,
+        common.flag_parser(ON_RELOAD),
+        "restart, or changed: keep the child if a reload changes nothing for it.",
+    )
+    flags.boolean(
+        "start-without-consul",
+        text="Start also when Consul does not answer, with the last variables.",
+    )
     flags.string(
         "cache",
         text="File (mode 0600) with the last variables, for a start while Consul "
         "does not answer.",
+    )
+    flags.string(
+        "cache-key-file", text="File with 32 bytes in base64: seal the cache with it."
     )
     flags.string(
         "http-addr",
@@ -316,20 +395,22 @@ def _sources(values: Values, environ: Mapping[str, str]) -> list[Source]:
             "or let Vault's own agent start the command",
         )
     found: list[Source] = []
-    default: bool = values.get("no_prefix", True)
-    for item in values.get("prefix", []):
-        with_path = not item.get("no_prefix", default)
-        found.append(
-            Prefix(
-                read_path(_need(item, "path", "prefix"), environ),
-                format=item.get("format", ""),
-                with_path=with_path,
-                raw=item.get("raw", False),
-            )
+    default, tree = _with_path(values, default=False), values.get("tree")
+    found += [
+        Prefix(
+            read_path(_need(item, "path", "prefix"), environ),
+            format=item.get("format", ""),
+            with_path=_with_path(item, default=default),
+            raw=item.get("raw", False),
+            tree=item.get("tree", tree) == "json",
         )
+        for item in values.get("prefix", [])
+    ]
     for item in values.get("key", []):
         path = read_path(_need(item, "path", "key"), environ)
-        found.append(Key(item.get("name", ""), path))
+        found.append(
+            Key(item.get("name", ""), path, tree=item.get("tree", tree) == "json")
+        )
     for item in values.get("service", []):
         formats = {field: item.get(f"format_{field}", "") for field in FIELDS}
         found.append(Service(_need(item, "query", "service"), formats))
@@ -338,6 +419,13 @@ def _sources(values: Values, environ: Mapping[str, str]) -> list[Source]:
             exits.BAD_CONFIG, "nothing to take variables from: give a -prefix"
         )
     return found
+
+
+def _with_path(values: Values, *, default: bool) -> bool:
+    """Return what ``with_prefix`` says, else its old opposite ``no_prefix``."""
+    if "with_prefix" in values:
+        return values["with_prefix"]
+    return not values.get("no_prefix", not default)
 
 
 def _need(item: Values, key: str, block: str) -> str:

@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEMD = {"\\": "\\\\", '"': '\\"', "$": "\\$", "`": "\\`"}
 
 
-def render(variables: Mapping[bytes, bytes], form: str) -> bytes:
-    """Return the variables as ``dotenv``, ``export``, ``json`` or ``systemd``."""
+def render(
+    variables: Mapping[bytes, bytes], form: str, dropped: Callable[[str], None]
+) -> bytes:
+    """Return the variables as ``dotenv``, ``export``, ``json`` or ``systemd``.
+
+    All but JSON are read by line: a name that is none there could be a command
+    to whoever reads it. It is left out, and ``dropped`` hears of it.
+    """
     pairs = sorted(
         (os.fsdecode(name), os.fsdecode(value)) for name, value in variables.items()
     )
     if form == "json":
         return (json.dumps(dict(pairs), indent=2) + "\n").encode()
+    for name, _ in pairs:
+        if not _NAME.fullmatch(name):
+            dropped(f"{name!r} is no name in a {form} file; -sanitize makes one")
+    pairs = [pair for pair in pairs if _NAME.fullmatch(pair[0])]
     if form == "export":
         lines = [f"export {name}={_single_quoted(value)}\n" for name, value in pairs]
     elif form == "systemd":
         lines = [f'{name}="{_escaped(value, _SYSTEMD)}"\n' for name, value in pairs]
     else:
-        newline = _SYSTEMD | {"\n": "\\n", "\r": "\\r"}
-        lines = [f'{name}="{_escaped(value, newline)}"\n' for name, value in pairs]
+        lines = [f"{name}={_dotenv_quoted(value)}\n" for name, value in pairs]
     return os.fsencode("".join(lines))
 
 
 def difference(before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> str:
-    """Return one line a name that is new (``+``) or has another value (``~``)."""
-    lines = [
-        f"{'~' if name in before else '+'} {os.fsdecode(name)}\n"
-        for name, value in sorted(after.items())
-        if before.get(name) != value
-    ]
+    """Return one line a name that is new (``+``), changed (``~``) or gone (``-``).
+
+    No line shows a value. Names with a line break are shown escaped.
+    """
+    lines: list[str] = []
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            mark = "-" if name not in after else "~" if name in before else "+"
+            text = os.fsdecode(name)
+            lines.append(f"{mark} {text if text.isprintable() else ascii(text)}\n")
     return "".join(lines)
 
 
@@ -55,27 +70,19 @@ def write_private(path: str, data: bytes) -> None:
         raise
 
 
-def cache_text(variables: Mapping[bytes, bytes]) -> bytes:
-    """Return the variables for a cache file."""
-    pairs = {os.fsdecode(name): os.fsdecode(value) for name, value in variables.items()}
-    return json.dumps({"version": 1, "variables": pairs}).encode()
-
-
-def read_cache(path: str) -> dict[bytes, bytes] | None:
-    """Return what a cache file holds, ``None`` when there is none to use."""
-    try:
-        with open(path, "rb") as file:
-            found = json.loads(file.read(64 * 1024 * 1024))
-        if found["version"] != 1:
-            return None
-        pairs: dict[str, str] = found["variables"]
-        return {os.fsencode(name): os.fsencode(value) for name, value in pairs.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
 def _single_quoted(value: str) -> str:
     return "'" + value.replace("'", "'\\''") + "'"
+
+
+def _dotenv_quoted(value: str) -> str:
+    """Quote for readers of ``.env``, which differ: ``'`` is literal to all of them.
+
+    Inside it some take a backslash for an escape, so such values go in ``"``, where
+    nothing is left that a shell would run.
+    """
+    if "'" not in value and "\\\\" not in value and not value.endswith("\\"):
+        return f"'{value}'"
+    return f'"{_escaped(value, _SYSTEMD)}"'
 
 
 def _escaped(value: str, table: dict[str, str]) -> str:

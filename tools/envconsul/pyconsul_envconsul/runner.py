@@ -6,14 +6,14 @@ import os
 import signal
 import time
 
-from pyconsul_client.tool import common, exits
+from pyconsul_client.tool import common, exits, schema
 from pyconsul_client.tool.exits import ToolError
+from pyconsul_client.tool.inherited import inherited_environment
 from pyconsul_client.tool.pidfile import PidFile
 from pyconsul_client.tool.supervisor import SHELL, Program, Supervisor
 
 from .environment import collect, encoded
 from .fetch import fetch_all
-from .output import cache_text, read_cache, write_private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,18 @@ WATCH_DELAY = 0.1
 """Seconds for the child to begin, or a short one to end, before views are made."""
 
 
+def found_program(name: str, folders: list[str]) -> str:
+    """Return the path of a program; raises ToolError (14)."""
+    if "/" in name:
+        return name
+    for folder in folders:
+        path = os.path.join(folder, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    text = f'exec: "{name}": executable file not found in $PATH'
+    raise ToolError(exits.FAILED, text)
+
+
 class EarlySignal(BaseException):
     """A signal while there is no child yet; ``status`` 0 is a reload."""
 
@@ -49,7 +61,7 @@ class Runner:
     def __init__(self, line: CommandLine, config: Config) -> None:
         self.config = config
         self._line = line
-        self._parent: Variables = dict(os.environb)
+        self._parent: Variables = inherited_environment()
         self._text: dict[str, str] = dict(os.environ)
         self._variables: Variables = {}
         self._acted_on: Variables = {}
@@ -59,6 +71,8 @@ class Runner:
         self._supervisor: Supervisor | None = None
         self._first_change: float | None = None
         self._forced = False
+        self._given: tuple[list[str], Mapping[bytes, bytes]] = ([], {})
+        """The command and the environment that were last handed out."""
         self._counts = {"changes": 0, "errors": 0, "reloads": 0}
         self._status: StatusServer | None = None
         self._told: set[str] = set()
@@ -68,13 +82,28 @@ class Runner:
         self._acted_on = self._variables
         if self._turn is not None and self._turn.granted:
             self._turn.finish()
-        base = {} if self.config.pristine else self._parent
-        return self.config.filters(base | self._variables)
+        whole = self._whole(self._variables)
+        self._given = self.config.program.argv, whole
+        return whole
 
-    def variables(self) -> Variables:
-        """Return the variables of the sources, fetched once."""
+    def _whole(self, variables: Variables) -> Variables:
+        base = {} if self.config.pristine else self._parent
+        return self.config.filters(base | variables)
+
+    def printed(self) -> Variables:
+        """Return the variables a child would get from us, fetched once."""
         self._first()
-        return self._variables
+        return self.config.filters(self._variables)
+
+    def before_and_after(self) -> tuple[Variables, Variables]:
+        """Return the last environment (ours, if none is kept) and the next one.
+
+        Nothing is written. Raises ToolError.
+        """
+        kept = self._cached()
+        before = self._parent if kept is None else self._whole(kept)
+        self._first()
+        return before, self._whole(self._variables)
 
     def become(self) -> None:
         """Fetch, then replace this process by the command. Returns never.
@@ -85,8 +114,10 @@ class Runner:
         argv = self.config.program.argv
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        # Found by our own PATH, as a child is: the new one may have none.
+        path = found_program(argv[0], os.get_exec_path())
         try:
-            os.execvpe(argv[0], argv, self.environment())
+            os.execve(path, argv, self.environment())
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             text = f'exec: "{argv[0]}": {reason}'
@@ -175,7 +206,8 @@ class Runner:
                 return
             now = time.monotonic()
             names = ", ".join(missing)
-            limit = 0.0 if config.once else config.missing_timeout
+            now_or_never = config.once or self._line.replace or self._line.prints
+            limit = 0.0 if now_or_never else config.missing_timeout
             if config.missing_timeout is not None:
                 limit = config.missing_timeout
             if limit is not None and now - started >= limit:
@@ -187,9 +219,12 @@ class Runner:
 
     def _fetch(self) -> None:
         config = self.config
-        cached = read_cache(config.cache) if config.cache else None
+        cached = self._cached()
+        if cached is None and config.start_without_consul:
+            cached = {}
         backoff = common.backoff(config.values)
-        if cached is not None:
+        tries = schema.get(config.values, "consul.retry.attempts")
+        if cached is not None and not tries:
             # There is something to start with: one try, the views do the rest.
             backoff = common.Backoff(enabled=False)
         try:
@@ -201,9 +236,10 @@ class Runner:
                 config.journal,
             )
         except ToolError as error:
-            if cached is None:
+            if cached is None or error.status == exits.BAD_CONFIG:
                 raise
-            config.journal.warn(f"{error}; starting with {config.cache}")
+            what = f"the {len(cached)} variables kept" if cached else "no variables"
+            self._tell_once(f"{error}; going on with {what}")
             self._variables = cached
             return
         self._variables = self._collect(answers)
@@ -232,13 +268,22 @@ class Runner:
             self.config.journal.warn(text)
 
     def _keep(self) -> None:
-        if not self.config.cache:
+        cache = self.config.cache
+        if cache is None or self._line.diff:
             return
         try:
-            write_private(self.config.cache, cache_text(self._variables))
+            cache.keep(self._variables)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            self.config.journal.warn(f"{self.config.cache}: {reason}")
+            self.config.journal.warn(f"{cache.path}: {reason}")
+
+    def _cached(self) -> Variables | None:
+        cache = self.config.cache
+        try:
+            return cache.read() if cache else None
+        except ValueError as error:
+            self._tell_once(f"{cache.path if cache else ''}: not used: {error}")
+            return None
 
     def _supervise(self) -> int:
         config = self.config
@@ -318,7 +363,7 @@ class Runner:
             self._keep()
         if self._forced:
             self._forced = False
-            self._apply(force=True)
+            self._reloaded()
             if self.config.once:
                 watch.stop()
         elif self._variables != self._acted_on:
@@ -396,6 +441,15 @@ class Runner:
         self._turn = None
         if self._variables != self._acted_on:
             self._settle()
+
+    def _reloaded(self) -> None:
+        """Restart the child, unless it is to be kept when nothing is new for it."""
+        next_one = self.config.program.argv, self._whole(self._variables)
+        if self.config.on_reload == "changed" and next_one == self._given:
+            self._acted_on = self._variables
+            self.config.journal.info("nothing is new for the child")
+            return
+        self._apply(force=True)
 
     def _read_again(self) -> bool:
         try:

@@ -42,7 +42,11 @@ class Source:
 
 
 class Prefix(Source):
-    """All keys below a path, of whole segments unless ``raw``."""
+    """All keys below a path, of whole segments unless ``raw``.
+
+    With ``tree`` a value that is a JSON object or array is as many keys as it has
+    leaves.
+    """
 
     def __init__(
         self,
@@ -51,11 +55,13 @@ class Prefix(Source):
         format: str = "",
         with_path: bool = False,
         raw: bool = False,
+        tree: bool = False,
     ) -> None:
         path, dc = split_datacenter(path)
         self._below = path if raw or not path or path.endswith("/") else path + "/"
         self._front = sanitized(path) + "_" if with_path else ""
         self._format = Format(format) if format else None
+        self._tree = tree
         self.question = (f"/v1/kv/{self._below}", (*_dc(dc), ("recurse", "")))
 
     def variables(self, answer: Answer) -> Pairs:
@@ -63,27 +69,31 @@ class Prefix(Source):
         found: Pairs = []
         for key, value in answer:
             name = key.removeprefix(self._below).removeprefix("/")
-            if name:
-                name = self._front + name
-                found.append(
-                    (self._format({"key": name}) if self._format else name, value)
-                )
+            if not name:
+                continue
+            for leaf, text in _leaves(self._front + name, value, tree=self._tree):
+                shown = self._format({"key": leaf}) if self._format else leaf
+                found.append((shown, text))
         return found
 
 
 class Key(Source):
-    """One key under a name of its own."""
+    """One key under a name of its own; ``tree`` as for a prefix."""
 
-    def __init__(self, name: str, path: str) -> None:
+    def __init__(self, name: str, path: str, *, tree: bool = False) -> None:
         path, dc = split_datacenter(path)
         if not name or not path:
             raise FormatError("a key is written NAME=path")
         self._name = name
+        self._tree = tree
         self.question = (f"/v1/kv/{path}", _dc(dc))
 
     def variables(self, answer: Answer) -> Pairs:
         """See Source."""
-        return [(self._name, value) for _, value in answer]
+        found: Pairs = []
+        for _, value in answer:
+            found += _leaves(self._name, value, tree=self._tree)
+        return found
 
 
 class Service(Source):
@@ -129,6 +139,14 @@ def split_datacenter(path: str) -> tuple[str, str]:
     if at and not _DC.fullmatch(dc):
         raise FormatError(f'invalid datacenter "{dc}"')
     return path, dc
+
+
+def _leaves(name: str, value: bytes, *, tree: bool) -> Pairs:
+    if not tree:
+        return [(name, value)]
+    from .tree import flattened
+
+    return flattened(name, value)
 
 
 def _dc(dc: str) -> tuple[tuple[str, str], ...]:
