@@ -44,9 +44,9 @@ def test_hcl_blocks_are_read(tmp_path: Path) -> None:
     assert (first.wait.min_s, first.wait.max_s) == (1, 4) if first.wait else False
     assert second.command is not None
     assert second.command.argv == ("reload", "b")
-    assert settings.child is not None
-    assert settings.child.command.argv == ("app", "-f")
-    assert settings.child.custom == ("A=1",)
+    (child,) = settings.children
+    assert child.command.argv == ("app", "-f")
+    assert child.custom == ("A=1",)
 
 
 def test_a_folder_holds_all_languages_and_skips_others(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 
 from pyconsul_client.goflags import FlagSet
 from pyconsul_template.config import ConfigError, TemplatePlan
+from pyconsul_template.each import EachTemplate
 from pyconsul_template.flags import settings_of
 from pyconsul_template.render import Template, TemplateError
 from pyconsul_template.source import NoData, Source
@@ -45,7 +46,7 @@ def problems_of(plan: TemplatePlan) -> list[str]:
     except TemplateError as error:
         return [f"{error}{_language_hint(plan)}"]
     problems: list[str] = []
-    if isinstance(template, Template):
+    if isinstance(template, Template | EachTemplate):
         problems += [str(error) for error in template.lint()]
     try:
         # Lookups have no data, so only what is wrong without any shows.

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 from pyconsul_client.tool.supervision import (
     LEAVE,
+    RUN,
     SEND,
     SPAWN,
     SWEEP,
@@ -24,7 +25,7 @@ from pyconsul_client.tool.supervision import (
     ChildRules,
     Supervision,
 )
-from pyconsul_template.commands import Filter
+from pyconsul_template.commands import Command, CommandError, Filter, run_command
 from pyconsul_template.config import ChildPlan
 
 log = logging.getLogger("pyconsul_template")
@@ -41,9 +42,15 @@ class Child:
         self.plan = plan
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         rules = ChildRules(
-            plan.kill_signal, plan.kill_timeout_s, plan.splay_s, plan.reload_signal
+            plan.kill_signal,
+            plan.kill_timeout_s,
+            plan.splay_s,
+            plan.reload_signal,
+            plan.restart,
+            runs_command=plan.reload_command is not None,
         )
         self._core = Supervision(rules)
+        self._consul = consul
         self._environment = child_environment(plan, os.environ, consul)
         self._events: asyncio.Queue[Callable[[], list[Action]]] = asyncio.Queue()
         self._process: asyncio.subprocess.Process | None = None
@@ -53,6 +60,8 @@ class Child:
         self._has_group = not _in_foreground()
         self._task: asyncio.Task[None] | None = None
         self._waiters: set[asyncio.Task[None]] = set()
+        self._reloads = asyncio.Event()
+        self._reloader: asyncio.Task[None] | None = None
 
     @property
     def is_started(self) -> bool:
@@ -73,7 +82,12 @@ class Child:
         """Start the child."""
         if self._task is None:
             self._task = asyncio.create_task(self._drive())
-            self._events.put_nowait(self._core.start)
+            if self.plan.reload_command is not None:
+                self._reloader = asyncio.create_task(
+                    self._reload(self.plan.reload_command)
+                )
+            now = asyncio.get_running_loop().time()
+            self._events.put_nowait(lambda: self._core.start(now))
 
     def changed(self) -> None:
         """Tell the child of a change, after the splay."""
@@ -97,6 +111,9 @@ class Child:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._reloader is not None:
+            self._reloader.cancel()
+            await asyncio.gather(self._reloader, return_exceptions=True)
         if self._process is not None:
             self._signal(signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
@@ -130,11 +147,26 @@ class Child:
             elif kind == SEND:
                 log.info("sending the child %s", signal.Signals(number).name)
                 self._signal(number)
+            elif kind == RUN:
+                self._reloads.set()
             elif kind == SWEEP and self._ended_group and self._has_group:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._ended_group, signal.SIGKILL)
             elif kind == LEAVE and not self.done.done():
                 self.done.set_result(number)
+
+    async def _reload(self, command: Command) -> None:
+        """Run the command for each change; those during a run make one more."""
+        while True:
+            await self._reloads.wait()
+            self._reloads.clear()
+            environment = {**self._consul, "CHILD_PID": str(self.pid)}
+            try:
+                await run_command(command, environment)
+            except CommandError as error:
+                log.error("reload command %s", error)
+            else:
+                log.info("ran %s", command)
 
     async def _spawn(self) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -154,13 +186,14 @@ class Child:
                 status = await process.wait()
         except TimeoutError:
             log.error("the child ran for %gs, stopping it", self.plan.timeout_s)
-            now = asyncio.get_running_loop().time()
-            self._events.put_nowait(lambda: self._core.quit(now, TIMED_OUT))
+            late = asyncio.get_running_loop().time()
+            self._events.put_nowait(lambda: self._core.quit(late, TIMED_OUT))
             status = await process.wait()
         self._ended_group = process.pid
         self._process = None
         log.info("the child ended with %d", status)
-        self._events.put_nowait(lambda: self._core.exited(status))
+        now = asyncio.get_running_loop().time()
+        self._events.put_nowait(lambda: self._core.exited(status, now))
 
     def _signal(self, number: int) -> None:
         process = self._process

@@ -16,12 +16,20 @@ from typing import Any
 
 from pyconsul_client.errors import OptionsError
 from pyconsul_client.options import Options, resolve
-from pyconsul_template.commands import Command, Filter, parse_command
+from pyconsul_template.commands import Command, parse_command
 from pyconsul_template.engine import Wait
 from pyconsul_template.files import checked, load_files, merge, parse_text
+from pyconsul_template.folders import expand, is_folder
 from pyconsul_template.output import Target
-from pyconsul_template.plans import ChildPlan, DedupPlan, Settings, TemplatePlan
-from pyconsul_template.render import TemplateSource
+from pyconsul_template.plans import (
+    ChildPlan,
+    DedupPlan,
+    FolderPlan,
+    Settings,
+    TemplatePlan,
+)
+from pyconsul_template.render import TemplateSource, fixed_folder
+from pyconsul_template.runs import children, groups, template_command
 from pyconsul_template.schema import (
     ConfigError,
     ConsulBlock,
@@ -138,15 +146,16 @@ def settle(
     ``error_fatal`` beats every template's own, as the reference's flag does.
     """
     file = checked(content, "configuration")
-    if needs_template and not file.template and file.exec is None:
+    if needs_template and not (file.template or file.exec or file.execs):
         raise ConfigError("no template: give -template or a template block")
     level = file.log_level.lower()
     if level not in LOG_LEVELS:
         raise ConfigError(f"log_level: {file.log_level!r} is none of {[*LOG_LEVELS]}")
     retry, dedup = file.consul.retry, file.deduplicate
+    blocks, folders = _expanded(file)
     plans = tuple(
-        _plan(file, index, block, dry=dry or explain, error_fatal=error_fatal)
-        for index, block in enumerate(file.template)
+        _plan(file, where, block, dry=dry or explain, error_fatal=error_fatal)
+        for where, block in blocks
     )
     shares = dedup is not None and dedup.enabled and not (file.once or dry or explain)
     return Settings(
@@ -168,7 +177,9 @@ def settle(
         log_file=file.log_file if file.log_file and file.log_file.path else None,
         syslog=file.syslog if file.syslog and file.syslog.enabled else None,
         pid_file=Path(file.pid_file) if file.pid_file else None,
-        child=None if dry or explain else _child(file.exec),
+        children=() if dry or explain else children(file),
+        groups=groups(file.notify, plans),
+        folders=folders,
         dedup=DedupPlan(prefix=dedup.prefix, ttl_s=_ttl(dedup.ttl))
         if shares and dedup is not None
         else None,
@@ -211,64 +222,31 @@ def _stop_signals(name: str | None) -> dict[int, int]:
     return {number: 12} if number else {}
 
 
-def _child(block: ExecBlock | None) -> ChildPlan | None:
-    if block is None or not block.enabled:
-        return None
-    command = parse_command(block.command)
-    if command is None:
-        return None
-    variables = _filter(block)
-    return ChildPlan(
-        command=command,
-        kill_signal=signal_number("exec.kill_signal", block.kill_signal or "SIGINT"),
-        kill_timeout_s=seconds("exec.kill_timeout", block.kill_timeout),
-        reload_signal=signal_number("exec.reload_signal", block.reload_signal),
-        splay_s=seconds("exec.splay", block.splay),
-        timeout_s=seconds("exec.timeout", block.timeout or 0),
-        pristine=variables.pristine,
-        custom=variables.custom,
-        allowed=variables.allowed,
-        denied=variables.denied,
-    )
-
-
-def _filter(block: ExecBlock) -> Filter:
-    env = block.env
-    for item in env.custom:
-        if not item.partition("=")[0] or "=" not in item:
-            raise ConfigError(f"exec.env.custom: {item.partition('=')[0]!r} has no =")
-    return Filter(
-        env.pristine,
-        tuple(env.custom),
-        (*env.allowlist, *env.whitelist),
-        (*env.denylist, *env.blacklist),
-    )
-
-
-def _command(block: ExecBlock, timeout_s: float, *, once: bool) -> Command | None:
-    """Return a template's command."""
-    command = parse_command(block.command, timeout_s)
-    if command is None or not block.enabled:
-        return None
-    return Command(
-        command.argv,
-        timeout_s,
-        signal_number("exec.kill_signal", block.kill_signal or ""),
-        seconds("exec.kill_timeout", block.kill_timeout),
-        0.0 if once else seconds("exec.splay", block.splay),
-        _filter(block),
-    )
+def _expanded(
+    file: FileConfig,
+) -> tuple[list[tuple[str, TemplateBlock]], tuple[FolderPlan, ...]]:
+    """Return the template blocks with their place, folders as their files."""
+    found: list[tuple[str, TemplateBlock]] = []
+    folders: list[FolderPlan] = []
+    for index, block in enumerate(file.template):
+        where = f"template[{index}]"
+        if is_folder(block):
+            folder, blocks = expand(where, block)
+            folders.append(folder)
+            found += [(where, one) for one in blocks]
+        else:
+            found.append((where, block))
+    return found, tuple(folders)
 
 
 def _plan(
     file: FileConfig,
-    index: int,
+    where: str,
     block: TemplateBlock,
     *,
     dry: bool,
     error_fatal: bool | None,
 ) -> TemplatePlan:
-    where = f"template[{index}]"
     if bool(block.source) == (block.contents is not None):
         raise ConfigError(f"{where}: give either source or contents")
     if not block.destination and not dry:
@@ -278,6 +256,9 @@ def _plan(
     if error_fatal is None:
         error_fatal = file.template_error_fatal
     run = block.exec or ExecBlock(command=block.command, timeout=block.command_timeout)
+    group = file.notify.get(block.notify)
+    if group is not None and not run.command:
+        run = ExecBlock(command=group.command, timeout=group.command_timeout)
     timeout_s = seconds(f"{where}: command timeout", run.timeout or COMMAND_TIMEOUT)
     syntax = block.syntax or block.engine or file.syntax
     if syntax not in SYNTAXES:
@@ -294,18 +275,23 @@ def _plan(
         syntax=syntax,
         is_dry=dry,
         file_root=Path(block.sandbox_path) if block.sandbox_path else None,
+        include_path=tuple(Path(folder).absolute() for folder in file.template_path),
+        for_each=block.for_each,
+        pattern=block.destination if block.for_each else "",
     )
     on_error = block.on_command_error or file.on_command_error
     return TemplatePlan(
         source=source,
         target=_target(where, block, root) if block.destination else None,
         wait=None if file.once else parse_wait(block.wait, parse_wait(file.wait)),
-        command=_command(run, timeout_s, once=file.once),
+        command=template_command(run, timeout_s, once=file.once),
         check=_check(block.check, timeout_s),
         error_fatal=error_fatal,
         command_error_fatal=on_error == "exit",
         rolls_back=on_error == "rollback",
         shape=_shape(where, block),
+        group=block.notify,
+        runs_at_start=block.run_at_start == "always",
     )
 
 
@@ -351,6 +337,11 @@ def _placed(word: str, name: str) -> str:
 
 
 def _target(where: str, block: TemplateBlock, root: Path | None) -> Target:
+    if block.for_each:
+        try:
+            fixed_folder(block.destination)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from error
     try:
         user = block.uid if block.user is None else block.user
         group = block.gid if block.group is None else block.group
@@ -374,6 +365,7 @@ def _target(where: str, block: TemplateBlock, root: Path | None) -> Target:
         create_directories=block.create_dest_dirs,
         replaces_links=block.symlinks == "replace",
         root=root,
+        atomic=block.atomic,
     )
 
 

@@ -305,6 +305,7 @@ def group_of(settings: Settings) -> str:
         for part in (
             *(text, source.left_delimiter.encode(), source.right_delimiter.encode()),
             source.syntax.encode(),
+            *([source.for_each.encode(), source.pattern.encode()] * source.is_many),
         ):
             digest.update(b"%d:" % len(part))
             digest.update(part)

@@ -168,6 +168,10 @@ class Engine(Generic[Q]):
         """Whether a template was complete once."""
         return self._templates[index].is_rendered
 
+    def due_at(self, index: int) -> float | None:
+        """Return when a template is to be rendered; ``None`` for nothing to do."""
+        return self._templates[index].due_at()
+
     def all_rendered(self) -> bool:
         """Whether each template was complete once."""
         return self._unrendered == 0

@@ -1,4 +1,4 @@
-"""Reading configuration files: HCL 1, JSON and TOML, one or a folder of them.
+"""Reading configuration files: HCL 1, JSON, TOML and YAML, one or a folder of them.
 
 A folder is walked in lexical order; files of other suffixes are skipped. Later
 files win, ``template`` blocks add up. An error names file and line, and when a
@@ -22,7 +22,7 @@ from pyconsul_client.hcl import HclError, loads
 from pyconsul_template.schema import Block, ConfigError, FileConfig
 
 CONFIG_BYTES_MAX = 4 * 1024 * 1024
-SUFFIXES = (".hcl", ".json", ".toml", ".conf", ".cfg")
+SUFFIXES = (".hcl", ".json", ".toml", ".yaml", ".yml", ".conf", ".cfg")
 """Files of a folder that are read; a file given by name may have any."""
 REFUSED = {
     "vault": "Vault is not supported; read the secret with env or file",
@@ -74,6 +74,8 @@ def parse_text(text: str, name: str, suffix: str = ".hcl") -> dict[str, Any]:
             content: Any = json.loads(text)
         elif suffix == ".toml":
             content = tomllib.loads(text)
+        elif suffix in (".yaml", ".yml"):
+            content = _octal_modes(_yaml(text))
         else:
             content = _octal_modes(loads(text))
     except json.JSONDecodeError as error:
@@ -86,9 +88,31 @@ def parse_text(text: str, name: str, suffix: str = ".hcl") -> dict[str, Any]:
         raise ConfigError(f"{name}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{name}: not a JSON object")
-    result = _unwrapped(cast("dict[str, Any]", content))
+    result = _named_children(_unwrapped(cast("dict[str, Any]", content)))
     checked(result, name, text)
     return result
+
+
+def _yaml(text: str) -> Any:
+    from pyconsul_template.ctmpl.errors import GoExecError
+    from pyconsul_template.ctmpl.yaml_parse import parse_yaml
+
+    try:
+        return parse_yaml(text)
+    except GoExecError as error:
+        raise ValueError(str(error)) from error
+
+
+def _named_children(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys with the blocks ``exec "name"`` as ``execs``."""
+    found: Any = content.get("exec")
+    if not found or not isinstance(found, dict):
+        return content
+    block = cast("dict[str, Any]", found)
+    if "env" in block or not all(isinstance(one, dict) for one in block.values()):
+        return content
+    rest = {key: value for key, value in content.items() if key != "exec"}
+    return merge(rest, {"execs": block})
 
 
 def _unwrapped(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,14 +142,16 @@ def _blocks(value: Any) -> list[dict[str, Any]] | None:
     return None
 
 
-def _octal_modes(content: dict[str, Any]) -> dict[str, Any]:
-    """Return HCL's keys with ``perms`` as octal text, for there ``0644`` is 420."""
-    templates: Any = content.get("template")
+def _octal_modes(content: Any) -> Any:
+    """Return the keys with ``perms`` as octal text, for here ``0644`` is 420."""
+    if not isinstance(content, dict):
+        return content
+    templates: Any = cast("dict[str, Any]", content).get("template")
     for block in _blocks(templates) or ():
         perms = block.get("perms")
         if isinstance(perms, int) and not isinstance(perms, bool):
             block["perms"] = f"{perms:o}"
-    return content
+    return cast("dict[str, Any]", content)
 
 
 def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

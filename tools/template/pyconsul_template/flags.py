@@ -104,6 +104,7 @@ _NUMBERS = (
     ),
 )
 _LISTS = (
+    ("template-path", "template_path", "Folder to include templates from; repeats."),
     ("exec-env-custom", "exec.env.custom", "NAME=VALUE for the child; repeats."),
     ("exec-env-allowlist", "exec.env.allowlist", "Pattern of variables kept."),
     ("exec-env-denylist", "exec.env.denylist", "Pattern of variables dropped."),
@@ -122,7 +123,7 @@ def declare() -> FlagSet:
     for name, _, text in _NUMBERS:
         flags.integer(name, text=text, group=_group(name))
     for name, _, text in _LISTS:
-        flags.strings(name, text, group=CHILD)
+        flags.strings(name, text, group=_group(name))
     flags.string("consul-auth", text="USER or USER:PASSWORD.", group=AGENT)
     flags.boolean("template-error-fatal", True, "A wrong template ends the run.")
     flags.boolean("command-error-fatal", text="A failed command ends the run.")

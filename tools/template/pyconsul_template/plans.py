@@ -33,11 +33,37 @@ class TemplatePlan(Struct, frozen=True, kw_only=True):
     rolls_back: bool = False
     """Whether a failed command puts the old file back."""
     shape: Shape = Shape()
+    group: str = ""
+    """The notify group, empty for none."""
+    runs_at_start: bool = False
+    """Whether the command runs once though the file was right already."""
 
     @property
     def name(self) -> str:
         """The template's file, or the name of its ``contents``."""
         return str(self.source.path) if self.source.path else self.source.name
+
+
+class GroupPlan(Struct, frozen=True, kw_only=True):
+    """Templates whose commands run together, once all are written."""
+
+    name: str
+    members: tuple[int, ...]
+    window_s: float
+    """From the last write to the commands."""
+    limit_s: float
+    """From the first write to the commands, at most."""
+    all_first: bool
+    """Whether each member has to be rendered once before."""
+
+
+class FolderPlan(Struct, frozen=True, kw_only=True):
+    """A folder whose files are templates."""
+
+    path: Path
+    exclude: tuple[str, ...]
+    found: frozenset[str]
+    """The files there were, relative."""
 
 
 class ChildPlan(Struct, frozen=True, kw_only=True):
@@ -55,6 +81,10 @@ class ChildPlan(Struct, frozen=True, kw_only=True):
     custom: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
+    name: str = ""
+    restart: str = "never"
+    """Or ``on-failure``, ``always``."""
+    reload_command: Command | None = None
 
 
 class DedupPlan(Struct, frozen=True, kw_only=True):
@@ -90,7 +120,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_file: LogFileBlock | None = None
     syslog: SyslogBlock | None = None
     pid_file: Path | None = None
-    child: ChildPlan | None = None
+    children: tuple[ChildPlan, ...] = ()
+    groups: tuple[GroupPlan, ...] = ()
+    folders: tuple[FolderPlan, ...] = ()
     dedup: DedupPlan | None = None
     stop_signals: Mapping[int, int] = field(
         default_factory=lambda: {signal.SIGTERM: 0, signal.SIGINT: 12}

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
 from jinja2 import (
     BaseLoader,
+    ChoiceLoader,
     DictLoader,
     Environment,
     FileSystemLoader,
@@ -44,6 +45,7 @@ from pyconsul_template.lookups import LOOKUP_FILTERS, Lookups
 from pyconsul_template.pending import absorbing
 from pyconsul_template.source import Entry, Source
 
+NO_VARIABLES: Mapping[str, Any] = {}
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
 """A larger text is a template that does not end, not a configuration file."""
 
@@ -77,6 +79,29 @@ class TemplateSource(Struct, frozen=True, kw_only=True):
     """Whether nothing may be written, by ``writeToFile`` either."""
     file_root: Path | None = None
     """The directory ``file`` may not leave; ``None`` for no limit."""
+    include_path: tuple[Path, ...] = ()
+    """Folders that ``include`` looks in after the template's own."""
+    for_each: str = ""
+    """An expression whose items make a file each; empty for one file."""
+    pattern: str = ""
+    """With ``for_each``, the template of the files' names."""
+
+    @property
+    def is_many(self) -> bool:
+        """Whether it makes any number of files."""
+        return bool(self.for_each)
+
+
+def fixed_folder(pattern: str) -> Path:
+    """Return the folder that all files of a ``for_each`` are in, absolute.
+
+    Raises ``ValueError`` when the pattern names the same file for every item.
+    """
+    marks = [at for mark in ("{{", "{%") if (at := pattern.find(mark)) >= 0]
+    if not marks:
+        raise ValueError("for_each: destination needs a {{ item }}")
+    folder = pattern[: min(marks)].rpartition("/")[0]
+    return Path(folder or ("/" if pattern.startswith("/") else ".")).absolute()
 
 
 class Rendered(Struct, frozen=True):
@@ -89,8 +114,8 @@ class Rendered(Struct, frozen=True):
 class _Loader(FileSystemLoader):
     """A loader that notes which files it read."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folders: Sequence[Path]) -> None:
+        super().__init__(folders)
         self.read: set[Path] = set()
 
     def get_source(
@@ -114,11 +139,11 @@ class Template:
 
     def _make_environment(self) -> TemplateEnvironment:
         source = self.source
-        loader: BaseLoader
-        if source.path is not None:
-            loader = _Loader(source.path.parent)
-        else:
-            loader = DictLoader({self._label: source.contents})
+        folders = [source.path.parent] if source.path is not None else []
+        files = self._files = _Loader([*folders, *source.include_path])
+        loader: BaseLoader = files
+        if source.path is None:
+            loader = ChoiceLoader([DictLoader({self._label: source.contents}), files])
         environment = TemplateEnvironment(
             source.left_delimiter,
             source.right_delimiter,
@@ -174,7 +199,7 @@ class Template:
         except JinjaError as error:
             raise self._located(error) from error
 
-    def render(self) -> Rendered:
+    def render(self, variables: Mapping[str, Any] = NO_VARIABLES) -> Rendered:
         """Render with the data there is now; raises ``TemplateError``.
 
         An error while data is missing is no error: it comes from the missing data.
@@ -182,7 +207,7 @@ class Template:
         lookups = self._lookups
         lookups.begin()
         try:
-            text = self._template.render()
+            text = self._template.render(variables)
         except Exception as error:
             # Whatever a template's expression raises is the template's error.
             if not lookups.is_held():
@@ -206,7 +231,7 @@ class Template:
         environment, own = self._environment, self.source.path
         text = self.source.contents if own is None else own.read_text()
         tree = environment.parse(text)
-        known = set(environment.globals)
+        known = {*environment.globals, *(["item"] * self.source.is_many)}
         problems: list[TemplateError] = []
         for name in sorted(find_undeclared_variables(tree) - known):
             lines = [n.lineno for n in tree.find_all(Name) if n.name == name]
@@ -220,10 +245,8 @@ class Template:
 
     def parts(self) -> frozenset[Path]:
         """Return the files the template is made of: its own and those included."""
-        loader, own = self._environment.loader, self.source.path
-        if not isinstance(loader, _Loader) or own is None:
-            return frozenset()
-        return frozenset((own, *loader.read))
+        own = self.source.path
+        return frozenset(self._files.read if own is None else (own, *self._files.read))
 
     def _located(self, error: Exception) -> TemplateError:
         if isinstance(error, TemplateSyntaxError):

@@ -6,9 +6,10 @@ and then runs each distinct command of those once, in the configuration's order.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -20,9 +21,13 @@ from pyconsul_client.queries import Query
 from pyconsul_template import dry
 from pyconsul_template.actions import Change, Commands, RunError
 from pyconsul_template.commands import Command, CommandError, run_command
-from pyconsul_template.config import Settings, TemplatePlan
+from pyconsul_template.config import ConfigError, Settings, TemplatePlan
 from pyconsul_template.dry import print_to_stdout
+from pyconsul_template.each import EachTemplate, Ledger, Made
 from pyconsul_template.engine import Engine
+from pyconsul_template.folders import listing
+from pyconsul_template.groups import Groups
+from pyconsul_template.many import write_all
 from pyconsul_template.output import (
     OutputError,
     Target,
@@ -33,7 +38,7 @@ from pyconsul_template.output import (
     read_current,
     stage,
 )
-from pyconsul_template.render import Template, TemplateError
+from pyconsul_template.render import TemplateError
 from pyconsul_template.source import Entry, Reader, Source, describe
 from pyconsul_template.syntax import TemplateLike, open_template
 
@@ -89,6 +94,11 @@ class Runner:
         self._on_pass = on_pass
         self._settings = settings
         self._print_dry = print_dry
+        self.groups = Groups(settings.groups, once=settings.once)
+        self._ledgers: dict[int, Ledger] = {}
+        self._listings: dict[Path, frozenset[str]] = {}
+        self.on_folder: Callable[[], None] = lambda: None
+        """Called when a folder of templates has other files."""
         self.shows_diff = False
         """Whether a dry run shows a diff instead of the text."""
         self._wake = anyio.Event()
@@ -149,19 +159,32 @@ class Runner:
             found |= template.files() | self._parts(template)
         return found
 
+    def watched_folders(self) -> set[Path]:
+        """Return the folders in which files of templates may appear."""
+        folders = {path.parent for path in self.watched_files()}
+        for plan in self._settings.templates:
+            folders.update(plan.source.include_path)
+        return folders
+
     def _parts(self, template: TemplateLike) -> frozenset[Path]:
         """Return the files the template itself is made of."""
-        if not self._settings.watch_templates or template.source.path is None:
-            return frozenset()
-        if isinstance(template, Template):
-            return template.parts()
-        return frozenset((template.source.path,))
+        return template.parts() if self._settings.watch_templates else frozenset()
 
     async def run(self) -> None:
         """Render for ever, or with ``once`` until all is rendered.
 
         Raises ``RunError`` or ``TemplateError`` when the run cannot go on.
         """
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            # What a group holds back is of files that are written already.
+            if held := self.groups.release_all():
+                with anyio.CancelScope(shield=True):
+                    await self._run_commands(held)
+            raise
+
+    async def _run(self) -> None:
         timeout = self._settings.once_timeout_s
         if not (self._settings.once and timeout):
             await self._loop()
@@ -200,54 +223,94 @@ class Runner:
         """Return whether a file was replaced."""
         has_changed = False
         for index in self.engine.due(anyio.current_time()):
-            change = await self._render(index)
-            if change is not None:
+            for change in await self._render(index):
                 has_changed = True
-                self.commands.add(change)
+                if not self.groups.take(change, anyio.current_time()):
+                    self.commands.add(change)
         if self.engine.has_dropped:
             assert self._views is not None
             assert self._source is not None
             self._views.keep(self._source.keep(self.engine.wanted()))
             self.engine.has_dropped = False
-        await self.commands.run()
+        await self._run_commands(self.groups.release(self.engine, anyio.current_time()))
         return has_changed
 
-    async def _render(self, index: int) -> Change | None:
-        """Render one template; return the change if its file's bytes changed."""
+    async def _run_commands(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self.commands.add(change)
+        await self.commands.run()
+
+    async def _render(self, index: int) -> list[Change]:
+        """Render one template; return what changed on disk."""
         plan, template = self._settings.templates[index], self._templates[index]
         state = self.states[index]
         self.renders += 1
         state.renders += 1
         now = anyio.current_time()
         try:
-            rendered = template.render()
+            made: Made | None = None
+            if isinstance(template, EachTemplate):
+                made = template.make()
+                outcome, content = made.outcome, b""
+            else:
+                rendered = template.render()
+                outcome, content = rendered.outcome, rendered.content
         except TemplateError as error:
             self.engine.rendered(index, template.failed(), now)
             state.error = str(error)
             if plan.error_fatal or self._settings.once:
                 raise
             log.error("%s; the old output stays", error)
-            return None
+            return []
         finally:
             self._watch(template.files() | self._parts(template))
-        causes = self.engine.rendered(index, rendered.outcome, now)
-        if not rendered.outcome.complete:
+        causes = self.engine.rendered(index, outcome, now)
+        is_first = not state.rendered_at
+        if outcome.complete:
+            state.rendered_at = time.time()
+        elif made is None:
             log.debug("%s: incomplete", plan.name)
-            return None
-        state.rendered_at = time.time()
+            return []
         state.error = ""
+
+        async def write(plan: TemplatePlan, content: bytes) -> Change | None:
+            change = await self._output(plan, state, content, causes, is_first=is_first)
+            if change is not None:
+                state.written += 1
+                state.written_at = time.time()
+            return change
+
         try:
-            change = await self._output(plan, state, rendered.content, causes)
+            if made is not None:
+                return await self._write_each(index, plan, made, write)
+            change = await write(plan, content)
         except OutputError as error:
             state.error = str(error)
             if self._settings.once or plan.error_fatal:
                 raise RunError(str(error)) from error
             log.error("%s", error)
-            return None
-        if change is not None:
-            state.written += 1
-            state.written_at = time.time()
-        return change
+            return []
+        return [] if change is None else [change]
+
+    async def _write_each(
+        self,
+        index: int,
+        plan: TemplatePlan,
+        made: Made,
+        write: Callable[[TemplatePlan, bytes], Awaitable[Change | None]],
+    ) -> list[Change]:
+        if self._settings.explain:
+            return []
+        ledger = self._ledgers.get(index)
+        if ledger is None:
+            ledger = self._ledgers[index] = Ledger(plan.source)
+
+        def show(path: Path) -> None:
+            self._print_dry(f"- {path}")
+
+        return await write_all(
+            plan, made, ledger, write, show if self._settings.dry else None
+        )
 
     async def _output(
         self,
@@ -255,6 +318,8 @@ class Runner:
         state: TemplateState,
         content: bytes,
         causes: Iterable[Entry],
+        *,
+        is_first: bool,
     ) -> Change | None:
         target = plan.target
         if self._settings.explain:
@@ -265,6 +330,8 @@ class Runner:
             if not self._settings.dry:
                 fix_attributes(target)
             log.debug("%s: %s is up to date", plan.name, target.path)
+            if plan.runs_at_start and is_first and not self._settings.dry:
+                return Change(plan, target, current if plan.rolls_back else None)
             return None
         if self._settings.dry or target is None:
             path = None if target is None else target.path
@@ -313,7 +380,11 @@ class Runner:
     # What time brings
 
     def _next_timer(self) -> float:
-        timers = (self.engine.next_timer(), self.commands.next_retry())
+        timers = (
+            self.engine.next_timer(),
+            self.commands.next_retry(),
+            self.groups.next_timer(self.engine),
+        )
         times = [self._checks_at, *(timer for timer in timers if timer is not None)]
         if self._settings.missing_timeout_s:
             now = anyio.current_time()
@@ -334,6 +405,7 @@ class Runner:
             return
         self._checks_at = now + OUTAGE_CHECK_S
         self._report_outage()
+        self._look_at_folders()
         for path, stat in self._stats.items():
             current = _stat(path)
             if current != stat:
@@ -346,6 +418,20 @@ class Runner:
                 self._open_again(index, now)
             elif path in template.files():
                 self.engine.touch(index, now)
+
+    def _look_at_folders(self) -> None:
+        for folder in self._settings.folders:
+            if not self._settings.watch_templates:
+                return
+            try:
+                found = listing(folder.path, folder.exclude)
+            except ConfigError as error:
+                log.error("%s", error)
+                continue
+            if found != self._listings.get(folder.path, folder.found):
+                self._listings[folder.path] = found
+                log.warning("%s: templates came or went", folder.path)
+                self.on_folder()
 
     def _open_again(self, index: int, now: float) -> None:
         assert self._source is not None

@@ -67,6 +67,27 @@ class ExecBlock(Block, kw_only=True):
     env: EnvBlock = msgspec.field(default_factory=EnvBlock)
 
 
+class ChildBlock(ExecBlock, kw_only=True):
+    """``exec`` of the whole run: a supervised child."""
+
+    restart: Literal["never", "on-failure", "always"] = "never"
+    """Ours: what is done when it ends by itself."""
+    reload_command: str | list[str] = ""
+    """Ours: run at a change, instead of a signal or a restart."""
+
+
+class NotifyBlock(Block, kw_only=True):
+    """``notify "name"``, ours: how a group of templates runs its commands."""
+
+    command: str | list[str] = ""
+    """Of the members that have none of their own."""
+    command_timeout: Duration = "30s"
+    window: Duration = "50ms"
+    """How long after the last write the commands wait for another."""
+    all_rendered_first: bool = True
+    """Whether no command runs before each member was rendered once."""
+
+
 CommandError = Literal["log", "exit", "rollback"]
 
 
@@ -111,6 +132,16 @@ class TemplateBlock(Block, kw_only=True):
     syntax: str = ""
     engine: str = ""
     """Another name of ``syntax``."""
+    for_each: str = ""
+    """Ours: an expression; a file for each of its items."""
+    exclude: list[str] = []
+    """Ours: patterns of files in a ``source`` folder that are no templates."""
+    notify: str = ""
+    """Ours: the group that the command is run with."""
+    run_at_start: Literal["changed", "always"] = "changed"
+    """Ours: whether the command runs once for a file that was already right."""
+    atomic: Literal["require", "prefer", "never"] = "prefer"
+    """Ours: whether the file has to be replaced in one step."""
 
 
 class AuthBlock(Block, kw_only=True):
@@ -216,7 +247,12 @@ class FileConfig(Block, kw_only=True):
 
     consul: ConsulBlock = msgspec.field(default_factory=ConsulBlock)
     template: list[TemplateBlock] = []
-    exec: ExecBlock | None = None
+    exec: ChildBlock | None = None
+    execs: dict[str, ChildBlock] = {}
+    """Ours: the blocks ``exec "name"``, several children."""
+    notify: dict[str, NotifyBlock] = {}
+    template_path: list[str] = []
+    """Ours: more folders that Jinja2's ``include`` and ``import`` look in."""
     wait: WaitBlock | str | None = None
     max_stale: Duration = "2s"
     block_query_wait: Duration = "60s"

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from pyconsul_client.client import Client
@@ -28,7 +29,8 @@ from pyconsul_template.endpoint import serving
 from pyconsul_template.logs import set_up
 from pyconsul_template.render import TemplateError
 from pyconsul_template.runner import Runner, ViewsLike, print_to_stdout
-from pyconsul_template.status import Status, explanation, status_of
+from pyconsul_template.status import Status, explanation, status_of, summary
+from pyconsul_template.systemd import Systemd
 from pyconsul_template.telemetry import send
 
 log = logging.getLogger("pyconsul_template")
@@ -50,11 +52,12 @@ class Service:
         """``load`` reads the configuration again; ConfigError or TemplateError."""
         self._settings = settings
         self._load = load
-        self._child: Child | None = None
+        self._children: list[Child] = []
         self._runner: Runner | None = None
         self._shared_views: SharedViews | None = None
         self._leads: bool | None = None
         self._started_at = 0.0
+        self._systemd = Systemd(os.environ)
 
     async def run(self) -> int:
         """Run until done or stopped; return the exit status."""
@@ -65,19 +68,24 @@ class Service:
         self._handle_signals()
         try:
             async with serving(self._settings.status_addr, self.status):
-                return await self._run()
+                telling = asyncio.create_task(
+                    self._systemd.keep_telling(lambda: summary(self.status()))
+                )
+                try:
+                    return await self._run()
+                finally:
+                    telling.cancel()
         except ConfigError as error:
             log.error("%s", error)
             return EXIT_CONFIG
         finally:
-            if self._child is not None:
-                await self._child.aclose()
+            await asyncio.gather(*(child.aclose() for child in self._children))
 
     def status(self) -> Status | None:
         """Return what is going on, ``None`` before there is anything."""
         if self._runner is None:
             return None
-        return status_of(self._runner, self._started_at, self._child, self._leads)
+        return status_of(self._runner, self._started_at, self._children, self._leads)
 
     def _handle_signals(self) -> None:
         loop, settings = asyncio.get_running_loop(), self._settings
@@ -92,18 +100,18 @@ class Service:
         if settings.reload_signal:
             ours.add(settings.reload_signal)
             loop.add_signal_handler(settings.reload_signal, self._hang_up.set)
-        if settings.child is not None:
+        if settings.children:
             for number in set(forwarded()) - ours:
                 with contextlib.suppress(OSError, ValueError, RuntimeError):
                     loop.add_signal_handler(number, self._pass_on, number)
 
     def _pass_on(self, number: int) -> None:
-        if self._child is not None:
-            self._child.send(number)
+        for child in self._children:
+            child.send(number)
 
     async def _run(self) -> int:
-        if self._settings.child is not None:
-            self._child = self._new_child()
+        environment = consul_environment(self._settings.consul)
+        self._children = [Child(plan, environment) for plan in self._settings.children]
         while True:
             work = asyncio.create_task(self._work(self._settings))
             reload = asyncio.create_task(self._reloaded())
@@ -123,20 +131,20 @@ class Service:
             waited: set[asyncio.Future[int] | asyncio.Task[Settings]]
             waited = {self._stop, reload}
             waited |= {work} if not work.done() else set()
-            child = self._child
-            if child is not None:
-                waited.add(child.done)
+            children = self._children
+            waited |= {child.done for child in children}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            if child is not None and child.done.done():
-                return child.done.result()
+            for child in children:
+                if child.done.done():
+                    return await self._stop_children(child.done.result())
             if self._stop.done():
                 log.info("stopped")
-                status = self._stop.result()
-                return status if child is None else await child.stop(status)
+                self._systemd.stopping()
+                return await self._stop_children(self._stop.result())
             if work.done():
                 status = work.result()
-                if status or child is None or not child.is_started:
-                    return status if child is None else await child.stop(status)
+                if status or not any(child.is_started for child in children):
+                    return await self._stop_children(status)
             if reload.done():
                 return None
 
@@ -152,33 +160,43 @@ class Service:
         for number in gone - {*settings.stop_signals, settings.reload_signal}:
             asyncio.get_running_loop().remove_signal_handler(number)
         log.warning("configuration read again")
-        if settings.child != old.child:
-            if self._child is not None and self._child.is_started:
-                await self._child.stop(EXIT_OK)
-                await self._child.aclose()
-            self._child = None if settings.child is None else self._new_child()
+        kept = {c.plan: c for c in self._children if c.plan in settings.children}
+        self._children = [c for c in self._children if c.plan not in kept]
+        await self._stop_children(EXIT_OK)
+        environment = consul_environment(settings.consul)
+        self._children = [
+            kept[plan] if plan in kept else Child(plan, environment)
+            for plan in settings.children
+        ]
 
-    def _new_child(self) -> Child:
-        assert self._settings.child is not None
-        return Child(self._settings.child, consul_environment(self._settings.consul))
+    async def _stop_children(self, status: int) -> int:
+        """End every child; return the status, for one child as it has it."""
+        children = [child for child in self._children if not child.done.done()]
+        ended = await asyncio.gather(*(child.stop(status) for child in children))
+        for child in children:
+            await child.aclose()
+        return ended[0] if len(ended) == len(self._children) == 1 else status
 
     async def _reloaded(self) -> Settings:
         """Return the settings of the next reload that is right."""
         while True:
             await self._hang_up.wait()
             self._hang_up.clear()
+            self._systemd.reloading()
             try:
                 return self._load()
             except (ConfigError, TemplateError) as error:
                 log.error("%s; the old configuration stays in use", error)
+                if self._runner is not None and self._runner.engine.all_rendered():
+                    self._systemd.ready()
 
     def _passed(self, changed: bool) -> None:
-        child = self._child
-        if child is not None:
+        for child in self._children:
             if not child.is_started:
                 child.start()
             elif changed:
                 child.changed()
+        self._systemd.ready()
 
     async def _work(self, settings: Settings) -> int:
         # One render needs no long polls: without lanes the views fetch, and poll
@@ -218,6 +236,7 @@ class Service:
 
         is_first = True
         runner = Runner(settings, print_to_stdout, fetched, self._passed)
+        runner.on_folder = self._hang_up.set
         runner.shows_diff = sys.stdout.isatty()
         self._runner = runner
         async with client, views:
@@ -286,7 +305,7 @@ async def _watch_files(runner: Runner) -> None:
     What the operating system does not tell of shows at the runner's own look at
     the files, every 2 s.
     """
-    folders = _folders(runner.watched_files())
+    folders = sorted(path for path in runner.watched_folders() if path.is_dir())
     if not folders:
         return
     # Only now: the first render does not wait for it.
@@ -302,7 +321,3 @@ async def _watch_files(runner: Runner) -> None:
         *folders, watch_filter=is_watched, recursive=False, debounce=100, step=50
     ):
         runner.look_now()
-
-
-def _folders(paths: Iterable[Path]) -> list[Path]:
-    return sorted({path.parent for path in paths if path.parent.is_dir()})

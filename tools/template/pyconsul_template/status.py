@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import anyio
 import msgspec
@@ -53,6 +53,7 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     pid: int
     restarts: int
+    name: str = ""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     templates: list[TemplateStatus]
     dependencies: list[DependencyStatus]
     child: ChildStatus | None
+    """The first of them."""
+    children: list[ChildStatus]
     leader: bool | None
     """With de-duplication, whether we ask Consul for the others."""
 
@@ -72,7 +75,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def status_of(
     runner: Runner,
     started_at: float,
-    child: Child | None = None,
+    children: Sequence[Child] = (),
     leader: bool | None = None,
 ) -> Status:
     """Return the state of a run; ``started_at`` is monotonic time."""
@@ -109,6 +112,10 @@ def status_of(
         )
         for entry in engine.wanted()
     ]
+    running = [
+        ChildStatus(pid=child.pid, restarts=child.restarts, name=child.plan.name)
+        for child in children
+    ]
     dependencies.sort(key=lambda dependency: dependency.name)
     return Status(
         ready=engine.all_rendered(),
@@ -116,11 +123,25 @@ def status_of(
         renders=runner.renders,
         templates=templates,
         dependencies=dependencies,
-        child=None
-        if child is None
-        else ChildStatus(pid=child.pid, restarts=child.restarts),
+        child=running[0] if running else None,
+        children=running,
         leader=leader,
     )
+
+
+def summary(status: Status | None) -> str:
+    """Return the state in a line: how many templates are rendered, wait or fail."""
+    if status is None:
+        return "starting"
+    templates = status.templates
+    parts = [f"{sum(t.complete for t in templates)} of {len(templates)} rendered"]
+    counts = {
+        "waiting": sum(1 for t in templates if t.missing),
+        "failed": sum(1 for t in templates if t.error or t.command_error),
+        "queries failing": sum(1 for d in status.dependencies if d.error),
+    }
+    parts += [f"{count} {name}" for name, count in counts.items() if count]
+    return ", ".join(parts)
 
 
 def metrics(status: Status) -> list[tuple[str, str, str, dict[str, str], float]]:
@@ -138,11 +159,10 @@ def metrics(status: Status) -> list[tuple[str, str, str, dict[str, str], float]]
             sum(1 for dependency in status.dependencies if dependency.error),
         ),
     ]
-    if status.child is not None:
+    for child in status.children:
         text = "Starts of the child after the first."
-        found.append(
-            ("child_restarts_total", "counter", text, {}, status.child.restarts)
-        )
+        labels = {"child": child.name} if child.name else {}
+        found.append(("child_restarts_total", "counter", text, labels, child.restarts))
     for name, kind, text, attribute in (
         ("template_complete", "gauge", "It was rendered once.", "complete"),
         ("template_renders_total", "counter", "Renders of it.", "renders"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pyconsul_template.engine import Outcome
 from pyconsul_template.render import Rendered, Template, TemplateSource
@@ -27,7 +28,7 @@ class TemplateLike(Protocol):
         """Where its text is."""
         ...
 
-    def render(self) -> Rendered:
+    def render(self, variables: Mapping[str, Any] = ...) -> Rendered:
         """Render with the data there is now; raises ``TemplateError``."""
         ...
 
@@ -37,6 +38,10 @@ class TemplateLike(Protocol):
 
     def files(self) -> frozenset[Path]:
         """Return the files the last render read."""
+        ...
+
+    def parts(self) -> frozenset[Path]:
+        """Return the files the template is made of."""
         ...
 
 
@@ -50,6 +55,15 @@ def is_go(source: TemplateSource) -> bool:
 
 def open_template(source: TemplateSource, data: Source) -> TemplateLike:
     """Compile a template in its language; raises ``TemplateError``."""
+    if source.is_many:
+        from pyconsul_template.each import EachTemplate
+
+        return EachTemplate(source, data, open_one(source, data))
+    return open_one(source, data)
+
+
+def open_one(source: TemplateSource, data: Source) -> TemplateLike:
+    """Compile the text of one file; raises ``TemplateError``."""
     if is_go(source):
         from pyconsul_template.ctmpl.template import GoTemplate
 

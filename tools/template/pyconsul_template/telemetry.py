@@ -22,6 +22,8 @@ def lines_of(status: Status, prefix: str, last: dict[str, float]) -> list[str]:
         parts = [prefix, name]
         if "template" in labels:
             parts.append(_UNFIT.sub("_", labels["destination"] or labels["template"]))
+        if "child" in labels:
+            parts.append(_UNFIT.sub("_", labels["child"]))
         full = ".".join(part.strip("_") for part in parts)
         if kind == "counter":
             lines.append(f"{full}:{value - last.get(full, 0.0):g}|c")

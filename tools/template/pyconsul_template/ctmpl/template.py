@@ -16,6 +16,7 @@ from pyconsul_template.ctmpl.parser import parse
 from pyconsul_template.ctmpl.values import elements, pairs
 from pyconsul_template.engine import Outcome
 from pyconsul_template.render import (
+    NO_VARIABLES,
     OUTPUT_BYTES_MAX,
     Rendered,
     TemplateError,
@@ -103,8 +104,10 @@ class GoTemplate:
         exec(program.code, names)
         return {name: names[python] for name, python in program.bodies.items()}
 
-    def render(self) -> Rendered:
+    def render(self, variables: Mapping[str, Any] = NO_VARIABLES) -> Rendered:
         """Render with the data there is now; raises ``TemplateError``.
+
+        The dot is the ``item`` of ``variables``, nil when there is none.
 
         An error while data is missing is no error: it comes from the missing data.
         """
@@ -114,7 +117,7 @@ class GoTemplate:
         self._environment.begin()
         found: list[str] = []
         try:
-            self._bodies[""](None, found.append, found.extend)
+            self._bodies[""](variables.get("item"), found.append, found.extend)
         except Exception as error:
             # Whatever an operation raises is the template's error.
             if not lookups.is_held():
@@ -137,6 +140,11 @@ class GoTemplate:
     def files(self) -> frozenset[Path]:
         """Return the files the last render read by ``file``."""
         return self._lookups.files
+
+    def parts(self) -> frozenset[Path]:
+        """Return the files the template is made of: its own."""
+        own = self.source.path
+        return frozenset() if own is None else frozenset((own,))
 
     def _located(self, error: Exception) -> TemplateError:
         place = self._program.place(error.__traceback__)
