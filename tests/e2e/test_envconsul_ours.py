@@ -292,6 +292,17 @@ def test_settings_in_the_environment(agent: Any, start: Start, tmp_path: Path) -
     assert "bogus_key" in tool.err.read_text()
 
 
+def test_settings_in_yaml_and_toml(agent: Any, start: Start, tmp_path: Path) -> None:
+    put(agent, app__a="1", other__b="2")
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    (folder / "1.yaml").write_text("upcase: true\nprefix:\n- path: app\n")
+    (folder / "2.toml").write_text('[[prefix]]\npath = "other"\n')
+    (folder / "README.txt").write_text("not read")
+    tool = start("-config=settings", "-once", "-pristine", ENV)
+    assert shown(tool) == {"A": "1", "B": "2"}
+
+
 def test_a_duration_without_a_unit(agent: Any, start: Start, tmp_path: Path) -> None:
     put(agent, app__A="1")
     config = write(tmp_path, prefix={"path": "app"}, exec={"kill_timeout": 5})

@@ -1,4 +1,4 @@
-"""Settings files of the tools: HCL 1, JSON or TOML, checked by a light schema.
+"""Settings files of the tools: HCL 1, JSON, TOML or YAML, by a light schema.
 
 A schema is a dict of key to field; a field turns the file's value into ours or
 says what is wrong. Blocks become dicts that hold only what was given, so that
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_FILE = 4 * 1024 * 1024
 MAX_FILES = 1000
-SUFFIXES = (".hcl", ".json", ".toml")
+SUFFIXES = (".hcl", ".json", ".toml", ".yaml", ".yml")
 """Files of a folder that are read; a file named itself may have any."""
 
 
@@ -87,8 +87,8 @@ def duration(value: object) -> float:
         seconds = BareSeconds(value)
     else:
         raise ValueError('expected a duration such as "30s"')
-    if seconds < 0:
-        raise ValueError("a duration may not be negative")
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("a duration may not be negative, nor without end")
     return seconds
 
 
@@ -235,7 +235,7 @@ def _load(path: str) -> Values:
 
 
 def parse(words: str, name: str) -> Values:
-    """Return the raw values of HCL 1, JSON, or (by ``name``) TOML text."""
+    """Return the raw values of HCL 1, JSON, or (by ``name``) TOML or YAML text."""
     if name.endswith(".toml"):
         import tomllib
 
@@ -245,6 +245,16 @@ def parse(words: str, name: str) -> Values:
             raise SettingsError(f"{name}: {error}") from error
         except RecursionError as error:
             raise SettingsError(f"{name}: nested too deeply") from error
+    if name.endswith((".yaml", ".yml")):
+        from ..yaml_parse import YamlError, parse_yaml
+
+        try:
+            values = parse_yaml(words)
+        except YamlError as error:
+            raise SettingsError(f"{name}: {error}") from error
+        if not isinstance(values, dict):
+            raise SettingsError(f"{name}: expected keys with values")
+        return values  # pyright: ignore[reportUnknownVariableType]
     from ..hcl import HclError, loads
 
     try:

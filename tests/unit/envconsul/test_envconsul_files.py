@@ -208,6 +208,26 @@ def test_durations_without_a_unit_are_told() -> None:
     }
 
 
+def test_settings_in_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "upcase: yes\nmax_stale: 5s\nprefix:\n  - path: a\n  - {path: b}\n"
+        "exec:\n  command: [x, 'y z']\n"
+    )
+    found = config(f"-config={tmp_path}")
+    assert found.upcase
+    assert found.program.argv == ["x", "y z"]
+    assert [source.question[0] for source in found.sources] == [
+        "/v1/kv/a/",
+        "/v1/kv/b/",
+    ]
+    for wrong in ("- a\n", "a: [1", "max_stale: -.inf\n", "max_stale: .nan\n"):
+        path.write_text(wrong)
+        with pytest.raises(ToolError, match=r"c\.yaml: ") as caught:
+            config(f"-config={path}")
+        assert caught.value.status == 15
+
+
 def test_the_level_of_the_log_by_the_environment() -> None:
     assert common.environment_values({"CT_LOG": "debug"})["log_level"] == 1
     both = {"CT_LOG": "", "CONSUL_TEMPLATE_LOG_LEVEL": "err"}
