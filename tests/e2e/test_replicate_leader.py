@@ -141,3 +141,10 @@ def test_keys_of_leaders_are_never_data(world: World, tmp_path: Path) -> None:
     assert world.two.pairs("moved/") == {}
     assert "y" not in world.two.pairs("service/consul-replicate/leader/")
     assert run("-once", *world.both, "-leader-ttl=1s").returncode == 15
+
+
+def test_a_run_that_ends_does_not_wait_for_ever(world: World) -> None:
+    once = ("-once", "-leader", "-prefix=x/@dc1", "-consul-addr=127.0.0.1:1")
+    done = run(*once, "-consul-retry=false")
+    assert done.returncode == 14
+    assert "service/consul-replicate/leader/" in done.stderr

@@ -38,6 +38,8 @@ class FakeAgent:
     datacenter: str = ""
     rows: dict[str, Row] = field(default_factory=dict[str, Row])
     index: int = 10
+    trust: str = ""
+    """The trust domain it tells of, if any."""
     trouble: Callable[[str], str] = lambda request: ""
     """Returns ``""``, or how it fails: ``"before"``, ``"after"``, ``"forbidden"``."""
     writes: list[str] = field(default_factory=list[str])
@@ -66,6 +68,9 @@ class FakeAgent:
         words = dict(parse_qsl(query, keep_blank_values=True))
         if path == "/v1/agent/self":
             body = json.dumps({"Config": {"Datacenter": self.own}}).encode()
+            return self._after(where, Answer(200, {}, body))
+        if path == "/v1/connect/ca/roots" and self.trust:
+            body = json.dumps({"TrustDomain": self.trust, "Roots": []}).encode()
             return self._after(where, Answer(200, {}, body))
         if path == "/v1/status/leader":
             return Answer(200, {}, f'"{self.name}"'.encode())
@@ -106,8 +111,13 @@ class FakeAgent:
         now = {key: row.index for key, row in self.rows.items()}
         for at, op in enumerate(ops):
             there = now.get(op["Key"], 0)
-            now[op["Key"]] = 0 if op["Verb"] == "delete-cas" else self.index + 1
-            if op["Verb"] != "set" and op["Index"] != there:
+            if op["Verb"] != "check-session":
+                now[op["Key"]] = 0 if op["Verb"] == "delete-cas" else self.index + 1
+            if op["Verb"] == "check-session":
+                held = self.rows.get(op["Key"])
+                if held is None or held.session != op["Session"]:
+                    errors.append({"OpIndex": at, "What": "session is not it"})
+            elif op["Verb"] != "set" and op["Index"] != there:
                 errors.append({"OpIndex": at, "What": "index is stale"})
         if errors:
             reply = {"Results": None, "Errors": errors}
@@ -115,6 +125,8 @@ class FakeAgent:
         self.index += 1
         results: list[dict[str, Any]] = []
         for op in ops:
+            if op["Verb"] == "check-session":
+                continue
             self.writes.append(op["Key"])
             if op["Verb"] == "delete-cas":
                 del self.rows[op["Key"]]

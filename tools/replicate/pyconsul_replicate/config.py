@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 DEFAULT_STATUS_DIR = "service/consul-replicate/statuses"
 DEFAULT_RECONCILE_S = 60.0
 DEFAULT_BLOCK_S = 60.0
+ATTEMPTS = 12
+"""Tries of a run that ends, as everywhere."""
 USAGE = """\
 Usage: pyconsul-replicate [options]
 
@@ -183,7 +185,8 @@ def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
     pairs = [_flag_pair(word, addressed) for word in flags.many("prefix")]
     pairs = [_file_pair(block, addressed) for block in file.get("prefix", [])] + pairs
     _check_overlaps(pairs)
-    election = _election(values, pairs)
+    copies = values.get("once", False)
+    election = _election(values, pairs, once=copies)
     rules = Rules(
         excludes=tuple(b["source"] for b in values.get("exclude", []) if b["source"]),
         patterns=tuple(b["pattern"] for b in values.get("exclude_matches", [])),
@@ -211,7 +214,6 @@ def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
     source = None
     if addressed:
         source = Side(_connect(values.get("consul", {}) if push else values["source"]))
-    copies = values.get("once", False)
     dry_run, verify = values.get("dry_run", False), values.get("verify", False)
     once = copies or dry_run or verify
     if once and rules.delete_after and not (dry_run or (verify and not copies)):
@@ -307,7 +309,7 @@ def _check_push(values: Values, addressed: bool) -> None:
         raise SettingsError("push: each destination needs an address or a datacenter")
 
 
-def _election(values: Values, pairs: list[Pair]) -> Election | None:
+def _election(values: Values, pairs: list[Pair], *, once: bool) -> Election | None:
     """Return how a leader is chosen, ``None`` where none is."""
     block = values.get("leader", {})
     if not block.get("enabled", bool(block)):
@@ -315,7 +317,14 @@ def _election(values: Values, pairs: list[Pair]) -> Election | None:
     ttl = block.get("ttl", DEFAULT_TTL_S)
     if not 10 <= ttl <= 86400:
         raise SettingsError("leader.ttl: 10s to 24h")
-    return Election(key=block.get("key", "") or default_key(pairs), ttl=ttl)
+    retries = None
+    if once or schema.get(values, "consul.retry.attempts") is not None:
+        retry = values.get("consul", {}).get("retry", {})
+        retries = retry.get("attempts", ATTEMPTS) or None
+        if not retry.get("enabled", True):
+            retries = 0
+    key = block.get("key", "") or default_key(pairs)
+    return Election(key=key, ttl=ttl, retries=retries)
 
 
 def _status_dir(values: Values) -> str:

@@ -35,6 +35,8 @@ class Election(msgspec.Struct, frozen=True, kw_only=True):
     """What instances compete for; those of one key do the same work."""
     ttl: float = DEFAULT_TTL_S
     """Seconds, 10 to 86400: others take over within two of it."""
+    retries: int | None = None
+    """Errors in a row that waiting bears; ``None``: any number."""
 
 
 def default_key(pairs: Sequence[Pair]) -> str:
@@ -67,7 +69,7 @@ async def lead(
     where.datacenter = datacenter
     place = f"{socket.gethostname()} {os.getpid()}"
     # Whoever held it can write no more: nothing to wait for.
-    rules = LockRules(ttl=election.ttl, lock_delay=0.0)
+    rules = LockRules(ttl=election.ttl, lock_delay=0.0, retries=election.retries)
 
     async with Client(options=where) as client:
 

@@ -104,13 +104,19 @@ class Runner:
         election = config.election
         if election is None:
             return await work()
-        try:
-            return await lead(
-                election, side.options, side.datacenter, jobs, journal, work
-            )
-        except ClientError as error:
-            journal.error(f"{election.key}: {error}")
-            return exits.FAILED
+        tries = self._backoff()
+        while True:
+            try:
+                return await lead(
+                    election, side.options, side.datacenter, jobs, journal, work
+                )
+            except ClientError as error:
+                pause = tries.failed(random.random())
+                journal.error(f"{election.key}: {error}")
+                # The lock's own tries are all that a run which ends has.
+                if config.once or pause is None:
+                    return exits.FAILED
+                await asyncio.sleep(pause)
 
     async def _attend(self, job: Job, pieces: int) -> int:
         """Run one job with retries; return the exit status it is worth."""
