@@ -138,7 +138,7 @@ def service_record(definition: ServiceDefinition) -> NodeService:
         kind=definition.kind,
         id=definition.id or definition.name,
         service=definition.name,
-        tags=definition.tags or [],
+        tags=definition.tags,
         address=definition.address,
         tagged_addresses=_tagged(definition) or None,
         meta=definition.meta or {},

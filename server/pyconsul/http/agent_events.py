@@ -7,7 +7,7 @@ from typing import Any
 
 from pyconsul.http.agent_api import AgentApi, wait_for
 from pyconsul.http.encoding import json_response
-from pyconsul.http.params import read_options, token_of
+from pyconsul.http.params import token_of, wait_options
 from pyconsul.http.routing import Answer, Request, Response, Routes, then
 from pyconsul.types.durations import SECOND
 from pyconsul.types.errors import BadRequestError
@@ -61,7 +61,7 @@ class _Events:
 
     def listed(self, request: Request) -> Answer:
         """List events; waits only while the index is the one given."""
-        options = read_options(request)
+        options = wait_options(request)
         index: int = options.get("min_query_index", 0)
         name = request.query.get("name")
         if not index or list_index(self._agent.events(name)) != index:

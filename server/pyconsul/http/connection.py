@@ -19,7 +19,7 @@ from pyconsul.http.errors import error_response
 from pyconsul.http.face import STATUS_LINES
 from pyconsul.http.flights import Flight
 from pyconsul.http.hot import MAX_REQUEST, TIMED_HITS
-from pyconsul.http.routing import Request, Response
+from pyconsul.http.routing import TEXT, Request, Response
 from pyconsul.http.stream import Stream
 from pyconsul.http.uploads import close_upload, spool
 
@@ -331,8 +331,10 @@ class Connection(asyncio.Protocol):
         if self._backlog or self._held is not None:
             return
         if status is not None and self._stream is None:
+            text = STATUS_LINES[status].removeprefix(b"HTTP/1.1 ").rstrip()
             self._transport.write(
-                STATUS_LINES[status] + _CLOSE + b"Content-Length: 0\r\n\r\n"
+                b"%b%b%bContent-Length: %d\r\n\r\n%b"
+                % (STATUS_LINES[status], TEXT, _CLOSE, len(text), text)
             )
         self._close_after = True
         self._transport.close()

@@ -223,7 +223,7 @@ def _upstream_view(upstream: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def service_view(service: NodeService) -> dict[str, Any]:
-    """Return a service as its node shows it (health, catalog/node, txn)."""
+    """Return a service as its node shows it (health, catalog/node)."""
     view: dict[str, Any] = {}
     if service.kind:
         view["Kind"] = service.kind
@@ -244,6 +244,16 @@ def service_view(service: NodeService) -> dict[str, Any]:
     view["Connect"] = service.connect or {}
     view["CreateIndex"] = service.create_index
     view["ModifyIndex"] = service.modify_index
+    return view
+
+
+def stored_service_view(service: NodeService) -> dict[str, Any]:
+    """Return a service as it is stored: tags that were not given are null.
+
+    So show it transactions, prepared queries and the UI's nodes.
+    """
+    view = service_view(service)
+    view["Tags"] = service.tags
     return view
 
 
@@ -285,6 +295,13 @@ def check_view(check: HealthCheck) -> dict[str, Any]:
         "CreateIndex": check.create_index,
         "ModifyIndex": check.modify_index,
     }
+
+
+def stored_check_view(check: HealthCheck) -> dict[str, Any]:
+    """Return a check as it is stored: without a service's tags, null."""
+    view = check_view(check)
+    view["ServiceTags"] = check.service_tags
+    return view
 
 
 def check_json(check: HealthCheck) -> bytes:
@@ -374,7 +391,7 @@ def result_json(result: TxnResult) -> bytes:
     if result.node is not None:
         return encode({"Node": node_view(result.node)})
     if result.service is not None:
-        return encode({"Service": service_view(result.service)})
+        return encode({"Service": stored_service_view(result.service)})
     if result.check is not None:
-        return encode({"Check": check_view(result.check)})
+        return encode({"Check": stored_check_view(result.check)})
     return b"{}"

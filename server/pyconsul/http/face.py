@@ -20,6 +20,7 @@ from pyconsul.http.hot import HotAnswers, RecentReplies
 from pyconsul.http.routing import (
     HTML,
     NO_QUERY,
+    TEXT,
     Answer,
     MalformedPath,
     MalformedQuery,
@@ -159,12 +160,17 @@ class Face:
         try:
             path = decode_path(raw_path)
         except MalformedPath:
-            return self._early(method, "", headers, Response(400))
+            malformed = Response(400, b"400 Bad Request", TEXT)
+            return self._early(method, "", headers, malformed)
         if self.options.unprintable_char_filter and not path.isprintable():
             return self._early(method, path, headers, Response(400))
-        if ("//" in path or "/." in path) and clean_path(path) != path:
-            moved = redirect(clean_path(path), raw_query, method)
-            return self._early(method, path, headers, moved)
+        if "//" in path or "/." in path:
+            cleaned = clean_path(path)
+            if cleaned != path:
+                if self.routes.wants_slash(cleaned):
+                    cleaned += "/"
+                moved = redirect(cleaned, raw_query, method)
+                return self._early(method, path, headers, moved)
         found = self.routes.find(path)
         if found is None:
             missing = Response(404)
@@ -199,7 +205,7 @@ class Face:
             refusal = self._guard(request)
             if refusal is not None:
                 return refusal
-        handler = route.handlers.get(request.method)
+        handler = route.handlers.get(request.method) or route.other
         if handler is None:
             allow = b"Allow: " + route.allow + b"\r\n"
             if request.method == "OPTIONS":
@@ -287,11 +293,19 @@ def _absolute(raw: bytes) -> bytes:
 
 
 def index_routes(routes: Routes, ui_path: str) -> None:
-    """Add ``/``: on to the UI when ``ui_path`` is given, else a greeting."""
+    """Add ``/``: on to the UI when ``ui_path`` is given, else a greeting.
+
+    All methods are answered alike. Robots are sent away from the UI.
+    """
 
     def index(request: Request) -> Response:
         if ui_path:
             return redirect(ui_path, b"", request.method)
         return Response(200, b"Consul Agent", HTML)
 
-    routes.add("/", GET=index)
+    def robots(request: Request) -> Response:
+        return Response(200, b"User-agent: *\nDisallow: /\n", TEXT)
+
+    routes.add("/", GET=index, other=index)
+    if ui_path:
+        routes.add("/robots.txt", GET=robots)

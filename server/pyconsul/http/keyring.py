@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyconsul.http.decoding import STRING, Shape, decode
+from pyconsul.http.decoding import BOOL, STRING, UINT, Shape, decode
 from pyconsul.http.encoding import json_response
 from pyconsul.http.params import parse_bool, token_of
 from pyconsul.http.routing import Answer, Request, Response, Routes, then
@@ -13,7 +13,7 @@ from pyconsul.types.messages import Reply
 from pyconsul.types.operations import KeyringRequest, KeyringResponse
 
 _RELAYS_MAX = 5
-_KEY = Shape({"Key": STRING}, ignore_unknown=True)
+_KEY = Shape({"Key": STRING, "Token": STRING, "RelayFactor": UINT, "LocalOnly": BOOL})
 _OPERATIONS = {"GET": "list", "POST": "install", "PUT": "use", "DELETE": "remove"}
 
 
@@ -31,13 +31,13 @@ def keyring(request: Request) -> Answer:
     if operation != "list":
         prefix = "Bad request: Request decode failed: "
         key = decode(request.body, _KEY, prefix).get("Key", "")
+    relays = _relay_factor(request.query.get("relay-factor"))
     local_only = _local_only(request.query.get("local-only"))
     if local_only and operation != "list":
         raise BadRequestError(
             "Bad request: Invalid use of local-only: local-only can only be set for "
             "list requests"
         )
-    relays = _relay_factor(request.query.get("relay-factor"))
     if not request.face.options.server:
         raise ConsulError("keyring operations must run against a server node")
     args = KeyringRequest(
@@ -64,7 +64,7 @@ def _local_only(text: str) -> bool:
     value = parse_bool(text) if text else False
     if value is None:
         raise BadRequestError(
-            "Bad request: Invalid local-only: strconv.ParseBool: "
+            "Bad request: Error parsing local-only: strconv.ParseBool: "
             f'parsing "{text}": invalid syntax'
         )
     return value
@@ -73,8 +73,14 @@ def _local_only(text: str) -> bool:
 def _relay_factor(text: str) -> int:
     if not text:
         return 0
-    if text.isascii() and text.isdigit() and int(text[:9]) <= _RELAYS_MAX:
-        return int(text)
+    digits = text[1:] if text[0] in "+-" else text
+    if not (digits.isascii() and digits.isdigit()):
+        raise BadRequestError(
+            "Bad request: Error parsing relay factor: strconv.Atoi: "
+            f'parsing "{text}": invalid syntax'
+        )
+    if text[0] != "-" and int(digits[:9]) <= _RELAYS_MAX and len(digits) <= 9:
+        return int(digits)
     raise BadRequestError(
         "Bad request: Invalid relay-factor: Relay factor must be in range: "
         f"[0, {_RELAYS_MAX}]"

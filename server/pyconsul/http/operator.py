@@ -61,8 +61,7 @@ _CONFIG = Shape(
         "UpgradeVersionTag": STRING,
         "CreateIndex": UINT,
         "ModifyIndex": UINT,
-    },
-    ignore_unknown=True,
+    }
 )
 
 

@@ -116,6 +116,16 @@ def read_options(
         )
     options["allow_stale"] = stale
     options["require_consistent"] = consistent
+    options |= wait_options(request)
+    if filtered:
+        options["filter"] = query.get("filter")
+    return options
+
+
+def wait_options(request: Request) -> dict[str, Any]:
+    """Return the options of a blocking query: index, and how long to wait."""
+    options: dict[str, Any] = {}
+    query = request.query
     index = query.get("index")
     if index:
         if not (index.isascii() and index.isdigit()) or int(index) > _MAX_INDEX:
@@ -127,8 +137,6 @@ def read_options(
             options["max_query_time"] = max(parse_duration(wait), 0)
         except DurationError:
             raise BadRequestError("Invalid wait time") from None
-    if filtered:
-        options["filter"] = query.get("filter")
     return options
 
 
@@ -178,6 +186,7 @@ def meta_headers(reply: Reply, mode: bytes | None = None) -> bytes:
     lines = (
         b"X-Consul-Index: %d\r\n"
         b"X-Consul-Knownleader: %b\r\nX-Consul-Lastcontact: %d\r\n"
+        b"X-Consul-Query-Backend: blocking-query\r\n"
     ) % (
         reply.index or 1,
         b"true" if reply.known_leader else b"false",
@@ -185,11 +194,7 @@ def meta_headers(reply: Reply, mode: bytes | None = None) -> bytes:
     )
     if mode is None:
         return lines
-    return b"%bX-Consul-Effective-Consistency: %b\r\n%b" % (
-        lines,
-        mode,
-        b"X-Consul-Query-Backend: blocking-query\r\n",
-    )
+    return b"%bX-Consul-Effective-Consistency: %b\r\n" % (lines, mode)
 
 
 def _mode(args: QueryOptions) -> bytes:

@@ -17,7 +17,13 @@ from pyconsul.http.decoding import (
     list_of,
     map_of,
 )
-from pyconsul.http.encoding import check_view, json_response, node_view, service_view
+from pyconsul.http.encoding import (
+    body_response,
+    json_response,
+    node_view,
+    stored_check_view,
+    stored_service_view,
+)
 from pyconsul.http.params import (
     parse_bool,
     read,
@@ -81,7 +87,7 @@ _ACTIONS = {
 def add_routes(routes: Routes) -> None:
     """Add the routes of prepared queries."""
     routes.add("query", GET=all_queries, POST=create)
-    routes.add("query/", GET=one, PUT=update, DELETE=delete)
+    routes.add("query/", GET=one, PUT=update, DELETE=delete, other=_other)
 
 
 def _body(request: Request) -> PreparedQuery:
@@ -154,37 +160,45 @@ def create(request: Request) -> Answer:
     return _apply(request, "create", _body(request))
 
 
-def _not_allowed(request: Request) -> Response | None:
-    """Return the refusal of a write below an action, which is only read."""
-    if request.argument.rpartition("/")[2] not in _ACTIONS:
-        return None
+def _action(request: Request) -> str:
+    """Return the action that the path ends in, or ``""``.
+
+    Also of ``query/execute``, which is a query of the name ``execute``.
+    """
+    last = request.path.rpartition("/")[2]
+    return last if last in _ACTIONS else ""
+
+
+def _other(request: Request) -> Response:
+    """Answer other methods: unlike elsewhere, a 405 does not offer ``OPTIONS``."""
+    allowed = "GET" if _action(request) else "GET,PUT,DELETE"
+    if request.method == "OPTIONS":
+        return body_response(request, b"{}", header_line("Allow", "OPTIONS," + allowed))
     refused = text_response(405, f"method {request.method} not allowed")
-    refused.headers = header_line("Allow", "OPTIONS,GET")
+    refused.headers = header_line("Allow", allowed)
     return refused
 
 
 def update(request: Request) -> Answer:
     """Replace a query; the id of the path wins."""
-    refused = _not_allowed(request)
-    if refused is not None:
-        return refused
+    if _action(request):
+        return _other(request)
     query = msgspec.structs.replace(_body(request), id=request.argument)
     return _apply(request, "update", query)
 
 
 def delete(request: Request) -> Answer:
     """Remove a query."""
-    refused = _not_allowed(request)
-    if refused is not None:
-        return refused
+    if _action(request):
+        return _other(request)
     return _apply(request, "delete", PreparedQuery(id=request.argument))
 
 
 def one(request: Request) -> Answer:
     """Return a query, or execute or explain it."""
-    name, slash, action = request.argument.rpartition("/")
-    if slash and action in _ACTIONS:
-        return _act(request, name, action)
+    action = _action(request)
+    if action:
+        return _act(request, request.argument.removesuffix("/" + action), action)
 
     def view(request: Request, reply: Reply, headers: bytes) -> Response:
         if not reply.value:
@@ -241,8 +255,14 @@ def _act(request: Request, name: str, action: str) -> Answer:
         }
         return json_response(request, body, headers)
 
-    cacheable = action == "execute"
-    return read(request, _ACTIONS[action], args, view, cacheable=cacheable)
+    return read(
+        request,
+        _ACTIONS[action],
+        args,
+        view,
+        discovery=True,
+        cacheable=action == "execute",
+    )
 
 
 def _client(request: Request) -> str:
@@ -259,8 +279,13 @@ def _limit(request: Request) -> int:
     if not text:
         return 0
     digits = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
-        raise ConsulError(f'Bad limit: strconv.Atoi: parsing "{text}": invalid syntax')
+    problem = ""
+    if not (digits.isascii() and digits.isdigit()):
+        problem = "invalid syntax"
+    elif len(digits) > 18:
+        problem = "value out of range"
+    if problem:
+        raise ConsulError(f'Bad limit: strconv.Atoi: parsing "{text}": {problem}')
     return int(text)
 
 
@@ -291,6 +316,6 @@ def _result_view(result: QueryResult, wan: bool) -> dict[str, Any]:
 def _node(found: CheckServiceNode) -> dict[str, Any]:
     return {
         "Node": node_view(found.node),
-        "Service": service_view(found.service),
-        "Checks": [check_view(check) for check in found.checks],
+        "Service": stored_service_view(found.service),
+        "Checks": [stored_check_view(check) for check in found.checks],
     }

@@ -233,10 +233,19 @@ class Route:
     """A pattern's handlers by method, and the limit of its bodies.
 
     ``body_option`` is the configuration key named when a body is too large.
-    A ``spooled`` body goes to a file, ``Request.upload``.
+    A ``spooled`` body goes to a file, ``Request.upload``. ``other`` answers the
+    methods without a handler, in place of the common 405 and ``OPTIONS``.
     """
 
-    __slots__ = ("allow", "body_limit", "body_option", "handlers", "spooled", "v1")
+    __slots__ = (
+        "allow",
+        "body_limit",
+        "body_option",
+        "handlers",
+        "other",
+        "spooled",
+        "v1",
+    )
 
     def __init__(
         self,
@@ -245,9 +254,11 @@ class Route:
         body_limit: int,
         body_option: str,
         spooled: bool = False,
+        other: Handler | None = None,
     ) -> None:
         self.spooled = spooled
         self.handlers = handlers
+        self.other = other
         self.allow = ",".join(["OPTIONS", *handlers]).encode()
         self.v1 = v1
         self.body_limit = body_limit
@@ -269,12 +280,13 @@ class Routes:
         body_limit: int = DEFAULT_BODY_LIMIT,
         body_option: str = "",
         spooled: bool = False,
+        other: Handler | None = None,
         **handlers: Handler,
     ) -> None:
         """Add a pattern: ``add("session/create", PUT=create)``."""
         absolute = pattern.startswith("/")
         path = pattern if absolute else "/v1/" + pattern
-        route = Route(handlers, not absolute, body_limit, body_option, spooled)
+        route = Route(handlers, not absolute, body_limit, body_option, spooled, other)
         if path.endswith("/") and path != "/":
             entries = self._prefixes.setdefault(_noun(path), [])
             entries.append((path, route))

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyconsul.http.encoding import (
-    check_view,
     json_response,
-    service_view,
     sorted_map,
+    stored_check_view,
+    stored_service_view,
 )
 from pyconsul.http.params import read, read_options, value_view
 from pyconsul.http.routing import Answer, Request, Response, Routes
@@ -40,8 +40,8 @@ def _node_view(info: NodeInfo) -> dict[str, Any]:
         "Address": info.address,
         "TaggedAddresses": sorted_map(info.tagged_addresses),
         "Meta": sorted_map(info.meta),
-        "Services": [service_view(service) for service in info.services],
-        "Checks": [check_view(check) for check in info.checks],
+        "Services": [stored_service_view(service) for service in info.services],
+        "Checks": [stored_check_view(check) for check in info.checks],
     }
 
 
@@ -113,6 +113,9 @@ def summaries(rows: Iterable[Row]) -> list[dict[str, Any]]:
                 summary[count] += 1
     for name, summary in found.items():
         summary["ConnectedWithProxy"] = name in with_proxy
+        summary["Nodes"].sort()
+        if summary["Tags"]:
+            summary["Tags"].sort()
     return [found[name] for name in sorted(found)]
 
 

@@ -17,6 +17,12 @@ INDEX = "prepared-queries"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+def _why(malformed: str) -> str:
+    if len(malformed) != 36:
+        return "UUID must be 36 characters"
+    return f'invalid UUID "{malformed}"'
+
+
 class PreparedQueryTable:
     """Queries by id, their names and the prefixes of templates (lower case)."""
 
@@ -54,6 +60,9 @@ class PreparedQueryTable:
                     f"name '{query.name}' aliases an existing query name"
                 )
         if query.session and not self._has_session(query.session):
+            if not _UUID.fullmatch(query.session):
+                why = _why(query.session)
+                raise CommandError(f"failed session lookup: index error: {why}")
             raise CommandError(f'invalid session "{query.session}"')
         if template:
             query_templates.check(query)
@@ -101,11 +110,7 @@ class PreparedQueryTable:
     def get(self, query_id: str) -> Read:
         """Return a list of none or one; raises ``ConsulError`` for a bad id."""
         if not _UUID.fullmatch(query_id):
-            why = (
-                "UUID must be 36 characters"
-                if len(query_id) != 36
-                else f'invalid UUID "{query_id}"'
-            )
+            why = _why(query_id)
             raise ConsulError(f"failed prepared query lookup: index error: {why}")
         found = self.rows.get(query_id)
         return self._read([found] if found is not None else [])

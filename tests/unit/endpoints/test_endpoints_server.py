@@ -28,12 +28,13 @@ from pyconsul.types.messages import (
     SessionRequest,
     SessionSpecificRequest,
     TxnKVOp,
+    TxnNodeOp,
     TxnOp,
     TxnReadRequest,
     TxnRequest,
     TxnServiceOp,
 )
-from pyconsul.types.records import DirEntry, HealthCheck, NodeService, Session
+from pyconsul.types.records import DirEntry, HealthCheck, Node, NodeService, Session
 
 UNKNOWN = "11111111-2222-3333-4444-555555555555"
 
@@ -420,6 +421,23 @@ def test_transactions() -> None:
         assert [error.what for error in refused.errors] == [
             "Must provide key",
             "Must provide service name with ID",
+        ]
+        everything = TxnReadRequest(ops=[kv("get-tree", "")])
+        tree = (await cluster.ask("Txn.Read", everything)).value
+        assert [error.what for error in tree.errors] == ["Must provide key"]
+        nodes = [
+            TxnNodeOp(verb="set", node=Node(address="10.0.0.1")),
+            TxnNodeOp(verb="delete", node=Node(node="n", id="short")),
+        ]
+        service = TxnServiceOp(
+            verb="set", node="n", service=NodeService(service="w", address="0.0.0.0")
+        )
+        ops = [*(TxnOp(node=op) for op in nodes), TxnOp(service=service)]
+        refused = (await cluster.ask("Txn.Apply", TxnRequest(ops=ops))).value
+        assert [error.what for error in refused.errors] == [
+            "Must provide node",
+            "Bad node ID: uuid string is wrong length",
+            "Invalid service address",
         ]
         read = await cluster.ask("Txn.Read", TxnReadRequest(ops=[kv("get-tree", "a")]))
         assert read.value.results[0].kv.value == b"1"

@@ -10,7 +10,7 @@ from http_fakes import FakeCaller, ask, make_face
 from pyconsul.http.ui_data import summaries
 from pyconsul.types.coordinates import Coordinate, origin
 from pyconsul.types.messages import QuerySource, Reply, Row
-from pyconsul.types.queries import PreparedQuery, ServiceQuery
+from pyconsul.types.queries import PreparedQuery, QueryDns, QueryResult, ServiceQuery
 from pyconsul.types.records import CheckServiceNode, HealthCheck, Node, NodeService
 from pyconsul.types.ui import NodeInfo, RaftConfiguration, RaftServer
 
@@ -93,6 +93,31 @@ def test_summaries_count_a_nodes_checks_once() -> None:
     assert [summary[name] for name in counts] == [2, 1, 1, 1]
 
 
+def test_summaries_are_sorted() -> None:
+    (summary,) = summaries([instance("b", "passing"), instance("a", "passing")])
+    assert summary["Tags"] == ["a", "b"]
+
+
+def test_tags_that_were_not_given_are_null_in_queries_and_the_ui() -> None:
+    caller = FakeCaller()
+    service = NodeService(id="web", service="web")
+    check = HealthCheck(node="n1", check_id="c", status="passing")
+    found = CheckServiceNode(node=Node(node="n1"), service=service, checks=[check])
+    result = QueryResult(service="web", nodes=[found], dns=QueryDns(), datacenter="dc1")
+    caller.answers["PreparedQuery.Execute"] = Reply(result, 1)
+    info = NodeInfo(node="n1", services=[service], checks=[check])
+    caller.answers["Internal.NodeDump"] = Reply([info], 1)
+    caller.answers["Health.ServiceNodes"] = Reply([Row(found)], 1)
+    face = make_face(caller)
+    (row,) = json.loads(ask(face, "GET /v1/query/web/execute").body)["Nodes"]
+    assert (row["Service"]["Tags"], row["Checks"][0]["ServiceTags"]) == (None, None)
+    (node,) = json.loads(ask(face, "GET /v1/internal/ui/nodes").body)
+    assert node["Services"][0]["Tags"] is None
+    assert node["Checks"][0]["ServiceTags"] is None
+    (row,) = json.loads(ask(face, "GET /v1/health/service/web").body)
+    assert (row["Service"]["Tags"], row["Checks"][0]["ServiceTags"]) == ([], [])
+
+
 def test_ui_nodes() -> None:
     caller = FakeCaller()
     info = NodeInfo(node="n1", services=[NodeService(id="w", service="web")])
@@ -138,7 +163,14 @@ def test_queries() -> None:
     (view,) = json.loads(ask(face, "GET /v1/query").body)
     assert view["Service"]["Failover"] == {"NearestN": 0, "Datacenters": None}
     refused = ask(face, "DELETE /v1/query/web/execute")
-    assert (refused.status, refused.headers) == (405, b"Allow: OPTIONS,GET\r\n")
+    assert (refused.status, refused.headers) == (405, b"Allow: GET\r\n")
+    caller.answers["PreparedQuery.Execute"] = Reply(None, 1)
+    for line, name in (("web", "web"), ("a/b", "a/b"), ("", "execute")):
+        path = f"{line}/execute" if line else "execute"
+        none = ask(face, f"GET /v1/query/{path}")
+        assert (none.status, none.body) == (404, b"Query not found")
+        assert b"X-Consul-Effective-Consistency: leader\r\n" in none.headers
+        assert caller.calls[-1][1].query_id_or_name == name
     limit = ask(face, "GET /v1/query/web/execute?limit=x")
     assert limit.status == 500
     assert limit.body.startswith(b"Bad limit: ")

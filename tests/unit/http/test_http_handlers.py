@@ -44,6 +44,7 @@ def test_kv_read_write_delete(caller: FakeCaller) -> None:
     assert got.headers == (
         b"X-Consul-Index: 2\r\n"
         b"X-Consul-Knownleader: true\r\nX-Consul-Lastcontact: 0\r\n"
+        b"X-Consul-Query-Backend: blocking-query\r\n"
     )
     raw = ask(face, "GET /v1/kv/a?raw")
     assert (raw.body, raw.content_type) == (b"first", PLAIN)

@@ -194,12 +194,30 @@ def test_keys_are_listed_and_failures_told() -> None:
     assert problems([good]) == []
 
 
-@pytest.mark.parametrize("text", ["6", "-1", "x", "1" * 30])
-def test_relay_factors_have_a_range(text: str) -> None:
-    path, query = "/v1/operator/keyring", f"relay-factor={text}"
-    refused(
-        400, "Relay factor must be in range: [0, 5]", FakeCaller(), "GET", path, query
-    )
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("relay-factor=6", "Invalid relay-factor: Relay factor must be in range: [0"),
+        ("relay-factor=-1", "Invalid relay-factor: Relay factor must be in range: [0"),
+        ("relay-factor=" + "1" * 30, "Relay factor must be in range: [0, 5]"),
+        ("relay-factor=x&local-only=y", "Bad request: Error parsing relay factor: "),
+        ("local-only=maybe", "Bad request: Error parsing local-only: "),
+    ],
+)
+def test_keyring_parameters_are_checked(query: str, text: str) -> None:
+    refused(400, text, FakeCaller(), "GET", "/v1/operator/keyring", query)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/v1/operator/autopilot/configuration"),
+        ("POST", "/v1/operator/keyring"),
+    ],
+)
+def test_unknown_fields_are_refused(method: str, path: str) -> None:
+    text = 'json: unknown field "Bogus"'
+    refused(400, text, FakeCaller(), method, path, "", b'{"Bogus": 1}')
 
 
 def test_clients_have_no_keyring_to_change() -> None:

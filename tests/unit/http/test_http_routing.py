@@ -94,7 +94,10 @@ def test_longest_pattern_wins() -> None:
         ("PUT /v1/kv%2F%2Flead", 301, b"Location: /v1/kv/lead\r\n", b""),
         ("PUT /v1/kv?x=1", 301, b"Location: /v1/kv/?x=1\r\n", b""),
         ("GET /v1/kv/a%01", 400, b"", b""),
-        ("GET /v1/kv/a%0", 400, b"", b""),
+        ("GET /v1/kv/a%0", 400, b"", b"400 Bad Request"),
+        ("PUT /v1/kv/.", 301, b"Location: /v1/kv/\r\n", b""),
+        ("PUT /v1/kv/a/..?x=1", 301, b"Location: /v1/kv/?x=1\r\n", b""),
+        ("GET /v1/catalog/.", 301, b"Location: /v1/catalog\r\n", None),
         ("GET /v1/kv/a?x=%", 500, b"", b""),
         (
             "POST /v1/kv/a",
@@ -105,6 +108,13 @@ def test_longest_pattern_wins() -> None:
         ("HEAD /v1/status/leader", 405, b"Allow: OPTIONS,GET\r\n", None),
         ("OPTIONS /v1/txn", 200, b"Allow: OPTIONS,PUT\r\n", b""),
         ("GET /", 301, b"Location: /ui/\r\n", None),
+        ("POST /", 301, b"Location: /ui/\r\n", b""),
+        ("OPTIONS /", 301, b"Location: /ui/\r\n", b""),
+        ("GET /robots.txt", 200, b"", b"User-agent: *\nDisallow: /\n"),
+        ("OPTIONS /v1/query/a", 200, b"Allow: OPTIONS,GET,PUT,DELETE\r\n", b"{}"),
+        ("OPTIONS /v1/query/a/explain", 200, b"Allow: OPTIONS,GET\r\n", b"{}"),
+        ("POST /v1/query/a", 405, b"Allow: GET,PUT,DELETE\r\n", None),
+        ("PUT /v1/query/a/execute", 405, b"Allow: GET\r\n", None),
     ],
 )
 def test_answers_without_a_handler(
