@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -275,6 +277,66 @@ def test_becoming_the_command(agent: Any, start: Start, tmp_path: Path) -> None:
     script = "echo ready; kill -PIPE $$; sleep 60"
     tool = start("-watch=false", "-prefix=app", "sh", "-c", script)
     assert tool.wait() == -signal.SIGPIPE
+
+
+class Manager:
+    """What systemd is to us: a socket that hears of our state."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+
+    def until(self, words: str) -> str:
+        """Return the first message that has the words."""
+        self._socket.settimeout(60)
+        while words not in (text := self._socket.recv(4096).decode()):
+            pass
+        return text
+
+    def forget(self) -> None:
+        """Drop what came, so that there is room for more."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._socket.recv(4096)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    """A service manager that listens."""
+    found = Manager(tmp_path / "notify.sock")
+    yield found
+    found.close()
+
+
+def test_told_to_a_service_manager(
+    agent: Any, start: Start, tmp_path: Path, manager: Manager
+) -> None:
+    put(agent, app__A="1", app__B="2")
+    environ = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "100000"}
+    tool = start("-notify", "-prefix=app", "sh", "-c", LOOP, **environ)
+    assert manager.until("READY=1") == "READY=1"
+    assert re.search(r"child \d+, 2 variables, 0 restarts", manager.until("STATUS"))
+    manager.until("WATCHDOG=1")
+    tool.process.send_signal(signal.SIGHUP)
+    manager.until("RELOADING=1")
+    manager.until("READY=1")
+    manager.until("1 restarts")
+    assert tool.end() == 12
+    # The variables are for us alone, unless we become the command.
+    config = write(tmp_path, prefix={"path": "app"}, notify=True)
+    for way, kept in (("-once", False), ("-watch=false", True)):
+        manager.forget()
+        found = shown(start(config, way, ENV, **environ))
+        assert ("NOTIFY_SOCKET" in found) is kept
+        assert ("WATCHDOG_USEC" in found) is kept
+        manager.until("READY=1")
+    found = shown(start("-prefix=app", "-once", ENV, **environ))
+    assert found["NOTIFY_SOCKET"] == manager.path
 
 
 def test_settings_in_the_environment(agent: Any, start: Start, tmp_path: Path) -> None:

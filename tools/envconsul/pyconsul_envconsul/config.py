@@ -68,6 +68,7 @@ SCHEMA: Schema = common.COMMON | {
     "http_addr": text,
     "key": Many({"name": text, "path": text, "tree": TREE}),
     "missing_timeout": duration,
+    "notify": boolean,
     "no_prefix": boolean,
     "on_change": text,
     "on_reload": ON_RELOAD,
@@ -130,6 +131,7 @@ class Config:
         self.pid_file: str = values.get("pid_file", "")
         self.start_without_consul: bool = values.get("start_without_consul", False)
         self.cache = self._cache(values, environ)
+        self.notify: bool = values.get("notify", False)
         self.on_reload: str = values.get("on_reload", "restart")
         self.http_addr: str = values.get("http_addr", "")
         self.required: list[str] = [
@@ -162,8 +164,8 @@ class Config:
 
 
 _SWITCHES = (
-    *("no-prefix", "once", "pristine", "sanitize", "start-without-consul", "upcase"),
-    "with-prefix",
+    *("no-prefix", "notify", "once", "pristine", "sanitize"),
+    *("start-without-consul", "upcase", "with-prefix"),
 )
 
 
@@ -355,6 +357,7 @@ def _flags(add_service: Callable[[str, str], str]) -> FlagSet:
         common.flag_parser(ON_RELOAD),
         "restart, or changed: keep the child if a reload changes nothing for it.",
     )
+    flags.boolean("notify", text="Tell systemd that the child runs (Type=notify).")
     flags.boolean(
         "start-without-consul",
         text="Start also when Consul does not answer, with the last variables.",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
+    from pyconsul_client.tool.notify import Notifier
     from pyconsul_client.tool.status import Metric, StatusServer
 
     from .config import CommandLine, Config
@@ -34,18 +35,6 @@ POLL = 1.0
 _RESTARTS = ("restart", "signal")
 WATCH_DELAY = 0.1
 """Seconds for the child to begin, or a short one to end, before views are made."""
-
-
-def found_program(name: str, folders: list[str]) -> str:
-    """Return the path of a program; raises ToolError (14)."""
-    if "/" in name:
-        return name
-    for folder in folders:
-        path = os.path.join(folder, name)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    text = f'exec: "{name}": executable file not found in $PATH'
-    raise ToolError(exits.FAILED, text)
 
 
 class EarlySignal(BaseException):
@@ -76,6 +65,14 @@ class Runner:
         self._counts = {"changes": 0, "errors": 0, "reloads": 0}
         self._status: StatusServer | None = None
         self._told: set[str] = set()
+        self._notifier: Notifier | None = None
+        if config.notify:
+            from pyconsul_client.tool.notify import NAMES, Notifier
+
+            self._notifier = Notifier(self._text)
+            if not line.replace:
+                for name in NAMES:
+                    self._parent.pop(name, None)
 
     def environment(self) -> Mapping[bytes, bytes]:
         """Return the child's whole environment."""
@@ -111,17 +108,11 @@ class Runner:
         Raises ToolError.
         """
         self._first()
+        from .become import become
+
         argv = self.config.program.argv
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        # Found by our own PATH, as a child is: the new one may have none.
-        path = found_program(argv[0], os.get_exec_path())
-        try:
-            os.execve(path, argv, self.environment())
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            text = f'exec: "{argv[0]}": {reason}'
-            raise ToolError(exits.FAILED, text) from error
+        ready = self._notifier.ready if self._notifier else None
+        become(argv, self.environment(), ready)
 
     def run(self) -> int:
         """Run until the child or a signal ends it; return the exit status."""
@@ -297,12 +288,29 @@ class Runner:
             stops=frozenset({config.kill_signal} - {0}),
         )
         self._supervisor = supervisor
+        if self._notifier is not None and self._notifier.active:
+            # Timers run after the start of the child.
+            supervisor.later("ready", time.monotonic(), self._notifier.ready)
+            supervisor.later("alive", time.monotonic(), self._alive)
         if not config.once:
             begin = time.monotonic() + WATCH_DELAY
             supervisor.later("watch", begin, self._begin_watch)
             if config.http_addr:
                 supervisor.later("status", begin, self._begin_status)
         return supervisor.run()
+
+    def _alive(self) -> None:
+        """Give a service manager a sign of life, and again before it is due."""
+        supervisor, notifier = self._supervisor, self._notifier
+        assert supervisor is not None
+        assert notifier is not None
+        pid, count = supervisor.pid, len(self._variables)
+        child = f"child {pid}" if pid else "no child"
+        notifier.alive(
+            f"{child}, {count} variables, {supervisor.core.restarts} restarts"
+        )
+        when = time.monotonic() + notifier.pause_s
+        supervisor.later("alive", when, self._alive)
 
     def _begin_status(self) -> None:
         from pyconsul_client.tool.status import StatusServer
@@ -364,6 +372,8 @@ class Runner:
         if self._forced:
             self._forced = False
             self._reloaded()
+            if self._notifier is not None:
+                self._notifier.ready()
             if self.config.once:
                 watch.stop()
         elif self._variables != self._acted_on:
@@ -463,7 +473,11 @@ class Runner:
         """Read the settings again; the child restarts, also when nothing changed."""
         supervisor = self._supervisor
         assert supervisor is not None
+        if self._notifier is not None:
+            self._notifier.reloading()
         if not self._read_again():
+            if self._notifier is not None:
+                self._notifier.ready()
             return
         supervisor.program = self.config.program
         supervisor.core.rules = self.config.rules
