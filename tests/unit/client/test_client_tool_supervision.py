@@ -7,9 +7,11 @@ import signal
 import pytest
 
 from pyconsul_client.tool.backoff import Backoff
+from pyconsul_client.tool.exits import STOPPED
 from pyconsul_client.tool.signals import forwarded, parse_signal
 from pyconsul_client.tool.supervision import (
     LEAVE,
+    RUN,
     SEND,
     SPAWN,
     SWEEP,
@@ -150,3 +152,44 @@ def test_backoff_for_ever_and_never() -> None:
     ever = Backoff(attempts=0)
     assert all(ever.failed() is not None for _ in range(5000))
     assert Backoff(enabled=False).failed() is None
+
+
+def test_a_child_that_fails_starts_again_after_a_growing_pause() -> None:
+    core = Supervision(ChildRules(restart="on-failure"))
+    core.start(0.0)
+    assert core.exited(1, 0.5) == [(SWEEP, 0)]
+    assert core.deadline == 1.5
+    # A change has nobody to be told: the next start takes it.
+    assert core.changed(1.0, 0.0) == []
+    assert core.tick(1.4) == []
+    assert core.tick(1.5) == [(SPAWN, 0)]
+    assert core.restarts == 1
+    assert core.exited(-9, 2.0) == [(SWEEP, 0)]
+    assert core.deadline == 4.0
+    core.tick(4.0)
+    # One that ran long begins with the short pause.
+    assert core.exited(1, 64.0) == [(SWEEP, 0)]
+    assert core.deadline == 65.0
+    core.tick(65.0)
+    assert core.exited(0, 66.0) == [(LEAVE, 0)]
+
+
+def test_a_pause_ends_with_us() -> None:
+    core = Supervision(ChildRules(restart="always"))
+    core.start(0.0)
+    assert core.exited(0, 1.0) == [(SWEEP, 0)]
+    assert core.passed(HUP) == []
+    assert core.passed(TERM) == [(LEAVE, STOPPED)]
+    assert core.quit(1.5, 12) == [(LEAVE, 12)]
+    # Told to end by a signal, it is not started again.
+    core = Supervision(ChildRules(restart="always"))
+    core.start(0.0)
+    core.passed(TERM)
+    assert core.exited(0, 1.0) == [(LEAVE, 0)]
+
+
+def test_a_command_tells_of_a_change() -> None:
+    core = Supervision(ChildRules(runs_command=True))
+    core.start()
+    assert core.changed(1.0, 0.0) == [(RUN, 0)]
+    assert core.changed(2.0, 0.0, force=True) == [(SEND, INT)]

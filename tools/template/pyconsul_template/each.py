@@ -92,11 +92,10 @@ class _Names(Template):
                 pairs = cast("Mapping[Any, Any]", found).items()
                 found = [Item(key=key, value=value) for key, value in pairs]
             # An undefined value would be a list without an item.
-            is_list = isinstance(found, Iterable) and not isinstance(
-                found, str | bytes | Undefined
-            )
+            is_text = isinstance(found, str | bytes | Undefined)
+            is_list = not is_text and isinstance(found, Iterable)
             if not is_list and found is not PENDING:
-                raise TypeError(f"for_each: {str(found)!r:.80} is no list")
+                raise TypeError(f"for_each: {str(cast('Any', found))!r:.80} is no list")
             found = None if found is PENDING else list(cast("Iterable[Any]", found))
         except Exception as error:
             if not lookups.is_held():
@@ -135,10 +134,12 @@ class EachTemplate:
         self._names = _Names(source, data)
         self._outcome: Outcome[Entry] = self._names.failed()
         self._files: frozenset[Path] = frozenset()
+        self._limits: dict[Entry, float] = {}
 
     def make(self) -> Made:
         """Render every file; raises ``TemplateError``."""
         self._outcome, self._files = self._names.failed(), frozenset()
+        self._limits = {}
         items = self._names.items()
         files: dict[Path, bytes] = {}
         names: set[Path] = set()
@@ -159,6 +160,7 @@ class EachTemplate:
                     raise
                 finally:
                     self._files |= self.body.files()
+                    self._limits |= self.body.limits()
                 outcomes.append(rendered.outcome)
                 if rendered.outcome.complete:
                     files[path] = rendered.content
@@ -183,6 +185,10 @@ class EachTemplate:
     def files(self) -> frozenset[Path]:
         """Return the files the last render read by ``file``."""
         return self._files | self._names.files()
+
+    def limits(self) -> Mapping[Entry, float]:
+        """Return how long what the last render used may be absent, in seconds."""
+        return {**self._limits, **self._names.limits()}
 
     def parts(self) -> frozenset[Path]:
         """Return the files the template is made of."""

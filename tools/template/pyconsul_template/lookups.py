@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from pyconsul_client.goflags import parse_duration
 from pyconsul_client.queries import Queries, Query
 from pyconsul_template.engine import Outcome
 from pyconsul_template.pending import PENDING
@@ -76,6 +78,8 @@ class Lookups:
         self._missing: set[Entry] = set()
         self.files: frozenset[Path] = frozenset()
         """Files the render read."""
+        self.limits: dict[Entry, float] = {}
+        """Seconds that keys with a ``timeout`` may be absent."""
 
     def is_held(self) -> bool:
         """Whether something the render asked for is not there."""
@@ -116,14 +120,24 @@ class Lookups:
     # Lookups of Consul
 
     def key(
-        self, path: str, default: Any = PENDING, *, dc: str = "", required: bool = False
+        self,
+        path: str,
+        default: Any = PENDING,
+        *,
+        dc: str = "",
+        required: bool = False,
+        timeout: str | float = 0,
     ) -> Any:
         """Return a key's value; without a ``default`` an absent key is waited for.
 
-        ``required`` makes an absent key an error at once. A default also stands
-        for an empty value, as in the reference.
+        ``required`` makes an absent key an error at once, ``timeout`` one that is
+        absent for so long (Go's duration, or seconds). A default also stands for
+        an empty value, as in the reference.
         """
         entry = self._key_entry(path, dc)
+        if timeout:
+            is_text = isinstance(timeout, str)
+            self.limits[entry] = parse_duration(timeout) if is_text else float(timeout)
         if not self._is_ready(entry):
             return PENDING
         value = None if entry.view.data is None else entry.converted(text_of)
@@ -214,7 +228,15 @@ class Lookups:
         return [instance for instance in found if instance.status in use.statuses]
 
     def _service_use(
-        self, name: str, tag: str | None, dc: str, near: str, status: str, filter: str
+        self,
+        name: str,
+        tag: str | None,
+        dc: str,
+        near: str,
+        status: str,
+        filter: str,
+        *,
+        by_mesh: bool = False,
     ) -> _ServiceUse:
         tags = [tag] if tag else []
         if tag is None:
@@ -232,6 +254,9 @@ class Lookups:
             passing=statuses == _PASSING,
             filter=filter,
         )
+        if by_mesh:
+            path = query.path.replace("/health/service/", "/health/connect/", 1)
+            query = replace(query, path=path)
         convert = instances if near else sorted_instances
         return _ServiceUse(self._source.entry(query), convert, statuses)
 

@@ -41,7 +41,8 @@ from pyconsul_template.helpers import (
     as_filter,
     camel_case,
 )
-from pyconsul_template.lookups import LOOKUP_FILTERS, Lookups
+from pyconsul_template.lookups import LOOKUP_FILTERS
+from pyconsul_template.more_lookups import MoreLookups
 from pyconsul_template.pending import absorbing
 from pyconsul_template.source import Entry, Source
 
@@ -133,7 +134,7 @@ class Template:
         """Compile; raises ``TemplateError`` for a missing file or wrong syntax."""
         self.source = source
         self._label = str(source.path) if source.path else source.name or "contents"
-        self._lookups = Lookups(data, source.file_root)
+        self._lookups = MoreLookups(data, source.file_root)
         self._environment = self._make_environment()
         self._template = self._load()
 
@@ -225,6 +226,10 @@ class Template:
     def files(self) -> frozenset[Path]:
         """Return the files the last render read by ``file``."""
         return self._lookups.files
+
+    def limits(self) -> Mapping[Entry, float]:
+        """Return how long what the last render used may be absent, in seconds."""
+        return self._lookups.limits
 
     def lint(self) -> list[TemplateError]:
         """Return what is wrong without any data: names that nothing defines."""

@@ -27,6 +27,7 @@ from pyconsul_template.each import EachTemplate, Ledger, Made
 from pyconsul_template.engine import Engine
 from pyconsul_template.folders import listing
 from pyconsul_template.groups import Groups
+from pyconsul_template.looking import Limits, named, stamp
 from pyconsul_template.many import write_all
 from pyconsul_template.output import (
     OutputError,
@@ -48,8 +49,6 @@ log = logging.getLogger("pyconsul_template")
 
 OUTAGE_CHECK_S = 2.0
 """How often watched files are looked at, and failing queries reported."""
-NAMES_MAX = 20
-"""Missing things named in one message."""
 
 
 class ViewsLike(Reader, Protocol):
@@ -95,6 +94,7 @@ class Runner:
         self._settings = settings
         self._print_dry = print_dry
         self.groups = Groups(settings.groups, once=settings.once)
+        self._limits = Limits()
         self._ledgers: dict[int, Ledger] = {}
         self._listings: dict[Path, frozenset[str]] = {}
         self.on_folder: Callable[[], None] = lambda: None
@@ -265,6 +265,7 @@ class Runner:
         finally:
             self._watch(template.files() | self._parts(template))
         causes = self.engine.rendered(index, outcome, now)
+        self._limits.note(index, outcome.missing, template.limits(), now)
         is_first = not state.rendered_at
         if outcome.complete:
             state.rendered_at = time.time()
@@ -384,6 +385,7 @@ class Runner:
             self.engine.next_timer(),
             self.commands.next_retry(),
             self.groups.next_timer(self.engine),
+            self._limits.next_timer(),
         )
         times = [self._checks_at, *(timer for timer in timers if timer is not None)]
         if self._settings.missing_timeout_s:
@@ -400,14 +402,14 @@ class Runner:
             raise RunError(self._given_up)
         for index, needs in self.engine.reports(now).items():
             name = self._settings.templates[index].name
-            log.warning("%s waits for %s", name, _named(needs))
+            log.warning("%s waits for %s", name, named(needs))
         if now < self._checks_at:
             return
         self._checks_at = now + OUTAGE_CHECK_S
         self._report_outage()
         self._look_at_folders()
         for path, stat in self._stats.items():
-            current = _stat(path)
+            current = stamp(path)
             if current != stat:
                 self._stats[path] = current
                 self._file_changed(path, now)
@@ -449,7 +451,7 @@ class Runner:
     def _watch(self, files: Iterable[Path]) -> None:
         for path in files:
             if path not in self._stats:
-                self._stats[path] = _stat(path)
+                self._stats[path] = stamp(path)
 
     def _report_outage(self) -> None:
         wanted = self.engine.wanted()
@@ -472,25 +474,13 @@ class Runner:
         limit = settings.missing_timeout_s
         if limit and engine.held_for(anyio.current_time()) >= limit:
             raise RunError(f"given up after {limit:g}s; {self._needs()}")
+        if late := self._limits.passed(anyio.current_time()):
+            raise RunError(f"given up: {late}")
 
     def _needs(self) -> str:
         """Return what each held template waits for."""
         parts = [
-            f"{self._settings.templates[index].name} waits for {_named(needs)}"
+            f"{self._settings.templates[index].name} waits for {named(needs)}"
             for index, needs in self.engine.missing().items()
         ]
         return "; ".join(parts)
-
-
-def _named(entries: Iterable[Entry]) -> str:
-    names = sorted(describe(entry.query) for entry in entries)
-    more = len(names) - NAMES_MAX
-    return ", ".join(names[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
-
-
-def _stat(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -40,6 +40,10 @@ class TemplateLike(Protocol):
         """Return the files the last render read."""
         ...
 
+    def limits(self) -> Mapping[Entry, float]:
+        """Return how long what the last render used may be absent, in seconds."""
+        ...
+
     def parts(self) -> frozenset[Path]:
         """Return the files the template is made of."""
         ...

@@ -141,6 +141,10 @@ class GoTemplate:
         """Return the files the last render read by ``file``."""
         return self._lookups.files
 
+    def limits(self) -> Mapping[Entry, float]:
+        """Return how long something may be absent: Go's calls have no word for it."""
+        return self._lookups.limits
+
     def parts(self) -> frozenset[Path]:
         """Return the files the template is made of: its own."""
         own = self.source.path

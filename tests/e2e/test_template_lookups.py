@@ -1,0 +1,65 @@
+"""Lookups of pyconsul-template beyond the catalog and KV, against an agent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from running_agent import RunningAgent
+from template_process import run, starter
+
+
+def rendered(folder: Path, agent: RunningAgent, text: str) -> str:
+    """Return what a template makes, rendered once."""
+    (folder / "t.j2").write_text(text)
+    address = f"127.0.0.1:{agent.ports['http']}"
+    flags = ("-once", "-once-timeout=60s", "-template=t.j2:out")
+    done = run(folder, *flags, CONSUL_HTTP_ADDR=address)
+    assert done.returncode == 0, done.stderr
+    return (folder / "out").read_text()
+
+
+def test_lookups_of_everything_else(tmp_path: Path, agent: RunningAgent) -> None:
+    for number in (1, 2):
+        service = {"Name": "web", "ID": f"w{number}", "Port": number}
+        agent.put("/v1/agent/service/register", service)
+    agent.eventually("/v1/health/service/web", lambda found: len(found) == 2)
+    agent.request("POST", "/v1/query", {"Name": "q", "Service": {"Service": "web"}})
+    session = agent.put("/v1/session/create", {"Name": "mine", "TTL": "600s"})["ID"]
+    agent.put("/v1/event/fire/deploy", b"now")
+    agent.eventually("/v1/event/list?name=deploy", lambda found: len(found) == 1)
+    entry = {"Kind": "service-defaults", "Name": "web", "Protocol": "http"}
+    agent.put("/v1/config", entry)
+    ended = "00000000-0000-0000-0000-000000000000"
+    text = f"""\
+{{{{ query('q') | map(attribute='id') | sort | join(' ') }}}}
+{{{{ session('{session}').Name }}}} {{{{ session('{ended}') }}}}
+{{% for e in event('deploy') %}}{{{{ e.name }}}}{{% endfor %}}
+
+{{{{ config_entry('service-defaults', 'web').Protocol }}}}
+{{{{ config_entry('service-defaults', 'none') }}}}
+{{{{ agent_self().Config.NodeName }}}}
+{{{{ health_state('critical') | length }}}} {{{{ coordinate() is iterable }}}}
+"""
+    assert rendered(tmp_path, agent, text).split() == [
+        *("w1", "w2", "mine", "None", "deploy", "http", "None"),
+        *("n1", "0", "True"),
+    ]
+
+
+def test_a_key_may_be_absent_for_a_time(tmp_path: Path, agent: RunningAgent) -> None:
+    block = {"contents": "{{ key('soon', timeout='1s') }}", "destination": "out"}
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps({"template": [block]}))
+    starting = starter(tmp_path, agent.ports["http"])
+    start = next(starting)
+    one = start("-config=c.json")
+    assert one.process.wait(30) == 14
+    assert "key soon is absent for 1s" in one.text()
+    block["contents"] = "{{ key('soon', timeout='1h') }}"
+    config.write_text(json.dumps({"template": [block]}))
+    one = start("-config=c.json")
+    agent.put("/v1/kv/soon", b"here")
+    one.wrote("out", "here")
+    assert one.end() == 0
+    assert list(starting) == []
