@@ -26,7 +26,6 @@ _PREFIX = "Failed to parse body: "
 _KV_WRITES = frozenset(
     ("set", "cas", "lock", "unlock", "delete", "delete-cas", "delete-tree")
 )
-_WRITES = frozenset(("set", "cas", "delete", "delete-cas"))
 
 
 def add_routes(routes: Routes, *, max_body: int) -> None:
@@ -85,7 +84,7 @@ def _writes(operation: TxnOp) -> bool:
         return operation.kv.verb in _KV_WRITES
     for part in (operation.node, operation.service, operation.check):
         if part is not None:
-            return part.verb in _WRITES
+            return part.verb != "get"  # unknown verbs are for Raft to refuse
     return False
 
 

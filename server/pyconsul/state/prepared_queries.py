@@ -24,7 +24,7 @@ def _why(malformed: str) -> str:
 
 
 class PreparedQueryTable:
-    """Queries by id, their names and the prefixes of templates (lower case)."""
+    """Queries by id, by name (templates too) and templates by prefix (lower case)."""
 
     __slots__ = ("_has_session", "_journal", "names", "rows", "templates")
 
@@ -53,12 +53,7 @@ class PreparedQueryTable:
             raise CommandError("missing query ID")
         old = self.rows.get(query.id)
         template = bool(query.template.type)
-        if query.name or template:
-            holder = self._index_of(query).get(query.name.lower())
-            if holder is not None and holder != query.id:
-                raise CommandError(
-                    f"name '{query.name}' aliases an existing query name"
-                )
+        self._check_name(query)
         if query.session and not self._has_session(query.session):
             if not _UUID.fullmatch(query.session):
                 why = _why(query.session)
@@ -71,18 +66,35 @@ class PreparedQueryTable:
             self._remove(query.id)
         query = replace(query, create_index=created, modify_index=index)
         self._journal.put(self.rows, query.id, query)
-        if query.name or template:
-            self._journal.put(self._index_of(query), query.name.lower(), query.id)
+        for names in self._indexes(query):
+            self._journal.put(names, query.name.lower(), query.id)
         self._journal.bump(INDEX, index)
 
-    def _index_of(self, query: PreparedQuery) -> dict[str, str]:
-        return self.templates if query.template.type else self.names
+    def _check_name(self, query: PreparedQuery) -> None:
+        name = query.name.lower()
+        if not name:
+            holder = self.templates.get("") if query.template.type else None
+            if holder not in (None, query.id):
+                raise CommandError("a query template with an empty name already exists")
+            return
+        if self.names.get(name, query.id) != query.id:
+            raise CommandError(f"name '{query.name}' aliases an existing query name")
+        # Queries are looked up by id or name: a name must not hide another's id.
+        if name in self.rows and name != query.id:
+            raise CommandError(f"name '{query.name}' aliases an existing query ID")
+
+    def _indexes(self, query: PreparedQuery) -> list[dict[str, str]]:
+        """Return the maps that know a query by its name."""
+        found = [self.names] if query.name else []
+        if query.template.type:
+            found.append(self.templates)
+        return found
 
     def _remove(self, query_id: str) -> None:
         query = self.rows[query_id]
-        names = self._index_of(query)
-        if names.get(query.name.lower()) == query_id:
-            self._journal.remove(names, query.name.lower())
+        for names in self._indexes(query):
+            if names.get(query.name.lower()) == query_id:
+                self._journal.remove(names, query.name.lower())
         self._journal.remove(self.rows, query_id)
 
     def session_gone(self, index: int, session_id: str) -> None:
@@ -96,8 +108,8 @@ class PreparedQueryTable:
     def load(self, query: PreparedQuery) -> None:
         """Put a restored query."""
         self.rows[query.id] = query
-        if query.name or query.template.type:
-            self._index_of(query)[query.name.lower()] = query.id
+        for names in self._indexes(query):
+            names[query.name.lower()] = query.id
 
     def all(self) -> list[PreparedQuery]:
         """Return every query by id."""
@@ -125,8 +137,9 @@ class PreparedQueryTable:
                 )
             return found
         name = wanted.lower()
-        if name in self.names:
-            return self.rows[self.names[name]]
+        named = self.names.get(name)
+        if named is not None and not self.rows[named].template.type:
+            return self.rows[named]
         for size in range(len(name), -1, -1):
             query_id = self.templates.get(name[:size])
             if query_id is not None:

@@ -174,3 +174,33 @@ def test_a_template_knows_the_segment_of_the_agent():
     found = log.store.resolve_query("s", "alpha")
     assert found is not None
     assert found.service.service == "alpha-x"
+
+
+def test_names_are_those_of_queries_and_templates_together():
+    log = Log()
+    apply(log, "create", 1, name="web")
+    taken = apply(log, "create", 2, name="WEB", template=PREFIX)
+    assert str(taken) == "name 'WEB' aliases an existing query name"
+    apply(log, "create", 2, name="geo-", template=PREFIX)
+    taken = apply(log, "create", 3, name="Geo-")
+    assert str(taken) == "name 'Geo-' aliases an existing query name"
+    assert apply(log, "update", 2, name="geo-", template=PREFIX) == uuid(2)
+    assert named(log, "geo-") == uuid(2)
+    assert apply(log, "update", 2, name="geo-") == uuid(2)
+    assert (named(log, "geo-"), named(log, "geo-x")) == (uuid(2), None)
+
+
+def test_a_second_template_without_a_name_is_refused():
+    log = Log()
+    apply(log, "create", 1, name="", template=PREFIX)
+    refused = apply(log, "create", 2, name="", template=PREFIX)
+    assert str(refused) == "a query template with an empty name already exists"
+    assert apply(log, "update", 1, name="", template=PREFIX) == uuid(1)
+
+
+def test_a_name_does_not_hide_an_id():
+    log = Log()
+    apply(log, "create", 1, name="web")
+    refused = apply(log, "create", 2, name=uuid(1))
+    assert str(refused) == f"name '{uuid(1)}' aliases an existing query ID"
+    assert apply(log, "create", 2, name=uuid(3)) == uuid(2)
