@@ -552,6 +552,13 @@ def test_settings_in_folders_and_formats(world: World, tmp_path: Path) -> None:
     (folder / "2.hcl").write_text('prefix { source = "files/"\ndestination = "f2/" }')
     good("-once", f"-config={folder}", *world.both)
     assert world.two.pairs("files-json/") == world.two.pairs("f2/") == {"a": "v"}
+    (tmp_path / "c.yaml").write_text("prefix:\n- {source: files/, destination: fy/}")
+    local = 'prefix { source = "files/"\ndestination = "local/" }\nonce = true'
+    good(f"-config={tmp_path / 'c.yaml'}", *world.both, CT_LOCAL_CONFIG=local)
+    assert world.two.pairs("fy/") == world.two.pairs("local/") == {"a": "v"}
+    assert run("-once", CT_LOCAL_CONFIG="bogus_key = 1").returncode == 15
+    bare = file(tmp_path, "reconcile_interval = 5")
+    assert "reconcile_interval" in good("-once", "-prefix=files/", *world.both, bare)
     for text in ("bogus_key = 1", "prefix { soruce = 1 }", "source { retry {} }"):
         refused = run("-once", file(tmp_path, text), *world.both)
         assert refused.returncode == 15, text

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pyconsul_client.tool.common import FlagRow
     from pyconsul_client.tool.schema import Schema, Values
 
+LOCAL_CONFIG = "CT_LOCAL_CONFIG"
+"""Of the environment: settings as text, after those of files."""
 DEFAULT_STATUS_DIR = "service/consul-replicate/statuses"
 DEFAULT_RECONCILE_S = 60.0
 DEFAULT_BLOCK_S = 60.0
@@ -172,6 +174,9 @@ def make_flags() -> FlagSet:
 def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
     """Return the settings; raises FlagError, SettingsError or OptionsError."""
     file = schema.read(flags.many("config"), KEYS)
+    if local := environ.get(LOCAL_CONFIG):
+        raw = schema.parse(local, LOCAL_CONFIG)
+        file = schema.merge(file, schema.check(raw, KEYS, LOCAL_CONFIG), KEYS)
     given = _flag_values(flags)
     values = common.layered(file, common.environment_values(environ), given, KEYS)
     for layer in (values.get("source", {}), *values.get("destination", [])):
