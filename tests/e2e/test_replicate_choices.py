@@ -308,3 +308,36 @@ def test_a_service_manager_is_told(world: World, tmp_path: Path) -> None:
     # A socket that is not there is no reason to fail.
     assert not os.path.exists(f"{where}-none")
     good("-once", config, *world.both, NOTIFY_SOCKET=f"{where}-none")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_tree_that_goes_away_in_pieces(world: World, at_once: bool) -> None:
+    tree = f"mass{at_once}/"
+    world.one.fill(f"{tree}k", 1200)
+    world.one.put(f"{tree}stays")
+    port = free_port()
+    flags = (f"-prefix={tree}", *world.both, f"-status-addr=127.0.0.1:{port}")
+
+    def status() -> dict[str, Any]:
+        return json.loads(page(port, "status"))[0]
+
+    with daemon(*flags, "-reconcile-interval=500ms"):
+        until(lambda: len(world.two.pairs(tree)) == 1201)
+        until(lambda: status()["following"])
+        if at_once:
+            answer = world.one.agent.request("DELETE", f"/v1/kv/{tree}k?recurse")
+            assert answer[0] == 200
+        else:
+            for first in range(0, 1200, 10):
+                ops = [
+                    {"KV": {"Verb": "delete", "Key": f"{tree}k{number:04d}"}}
+                    for number in range(first, first + 10)
+                ]
+                assert world.one.agent.request("PUT", "/v1/txn", ops)[0] == 200
+        until(lambda: status()["refused_deletes"] > 0)
+        found = status()
+        # Never more than a tenth, however it was cut; all at once none.
+        assert found["deleted"] <= (0 if at_once else 120)
+        assert len(world.two.pairs(tree)) == 1201 - found["deleted"]
+    good("-once", *flags[:3], "-allow-mass-delete")
+    assert world.two.pairs(tree) == {"stays": "v"}

@@ -168,7 +168,8 @@ _FLAGS: tuple[FlagRow, ...] = (
     ("log-level", "log_level", _level, GENERAL,
      "trace, debug, info, warn or err. The default is warn."),
     ("max-stale", "max_stale", duration, GENERAL,
-     "Age of an answer that is believed; 0 asks the leader. The default is 2s."),
+     "Age of an answer that is believed; 0 asks the leader. The default is 2s, "
+     "for pyconsul-replicate 0."),
     ("pid-file", "pid_file", text, GENERAL, "File to write the process id to."),
     ("syslog", "syslog.enabled", None, GENERAL, "Log to syslog as well."),
     ("syslog-facility", "syslog.facility", text, GENERAL,
