@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
 
 from msgspec.structs import replace
 
@@ -18,6 +17,7 @@ from pyconsul.config.definitions import (
 )
 from pyconsul.types.durations import SECOND, format_duration
 from pyconsul.types.errors import BadRequestError
+from pyconsul.types.proxy_rules import multi_error, proxy_problems, weights_problem
 from pyconsul.types.records import HealthCheck, NodeService, ServiceAddress, Weights
 
 SIDECAR_SUFFIX = "-sidecar-proxy"
@@ -45,90 +45,77 @@ def validate_service(definition: ServiceDefinition) -> None:
     """Raise ``BadRequestError`` with the API's text for a refused service."""
     if not definition.name:
         raise BadRequestError("Missing service name")
-    addresses = [definition.address]
-    addresses += [one.address for one in (definition.tagged_addresses or {}).values()]
-    if any(address in _ANYWHERE for address in addresses):
+    if definition.address in _ANYWHERE:
         raise BadRequestError("Invalid service address")
+    problem = definition.weights and weights_problem(definition.weights)
+    if problem:
+        raise BadRequestError(f"Invalid Weights: {problem}")
     try:
         validate_meta(definition.meta)
     except BadRequestError as error:
         raise BadRequestError(f"Invalid Service Meta: {error}") from None
-    if definition.weights is not None:
-        _validate_weights(definition.weights)
+    problems = _problems(definition)
+    if problems:
+        raise BadRequestError(multi_error(problems))
+    _validate_checks(definition, "Invalid check")
+    sidecar = definition.connect and definition.connect.sidecar_service
+    if sidecar:
+        _validate_checks(sidecar, "Invalid check in sidecar_service")
+        _validate_sidecar(sidecar)
+
+
+def _validate_checks(definition: ServiceDefinition, prefix: str) -> None:
     for check in definition.all_checks:
-        validate_check(check)
+        validate_check(check, prefix)
         if check.status and check.status not in CHECK_STATES:
             raise BadRequestError(
                 "Status for checks must 'passing', 'warning', 'critical'"
             )
-    _validate_proxy(definition)
 
 
-def validate_check(check: CheckDefinition) -> None:
+def _validate_sidecar(sidecar: ServiceDefinition) -> None:
+    try:
+        validate_meta(sidecar.meta)
+    except BadRequestError as error:
+        raise BadRequestError(f"Invalid SidecarService: {error}") from None
+    if sidecar.connect is not None and sidecar.connect.native:
+        problems = ["A Proxy cannot also be Connect Native, only typical services"]
+        raise BadRequestError(f"Failed Validation: {multi_error(problems)}")
+
+
+def validate_completed_sidecar(sidecar: ServiceDefinition) -> None:
+    """Raise ``BadRequestError`` for what a sidecar with its defaults gets wrong."""
+    problems = _problems(sidecar)
+    if problems:
+        raise BadRequestError(f"Failed Validation: {multi_error(problems)}")
+
+
+def validate_check(check: CheckDefinition, prefix: str = "Invalid check") -> None:
     """Raise ``BadRequestError`` for a check that cannot be run."""
     try:
         check.validate()
     except BadRequestError as error:
-        raise BadRequestError(f"Invalid check: {error}") from None
+        raise BadRequestError(f"{prefix}: {error}") from None
 
 
-def _validate_weights(weights: Weights) -> None:
-    if weights.passing < 1:
-        reason = "Passing must be greater than 0"
-    elif weights.warning < 0:
-        reason = "Warning must be greater or equal than 0"
-    elif max(weights.passing, weights.warning) > 65535:
-        reason = "DNS Weight must be between 0 and 65535"
-    else:
-        return
-    raise BadRequestError(f"Invalid Weights: {reason}")
-
-
-def _validate_proxy(definition: ServiceDefinition) -> None:
-    problems: list[str] = []
-    proxy = definition.proxy or {}
-    if definition.kind == "connect-proxy":
-        target = str(proxy.get("DestinationServiceName", "")).strip()
-        if not target:
-            problems.append(
-                "Proxy.DestinationServiceName must be non-empty for Connect proxy "
-                "services"
-            )
-        elif target == "*":
-            problems.append(
-                "Proxy.DestinationServiceName must not be a wildcard for Connect "
-                "proxy services"
-            )
-        if not definition.port and not definition.socket_path:
-            problems.append("Port or SocketPath must be set for a Connect proxy")
-        if definition.connect is not None and definition.connect.native:
-            problems.append(
-                "A Proxy cannot also be Connect Native, only typical services"
-            )
-        upstreams = cast("list[dict[str, Any]]", proxy.get("Upstreams") or [])
-        for upstream in upstreams:
-            if not upstream.get("DestinationName"):
-                problems.append("upstream destination name cannot be empty")
-            if not upstream.get("LocalBindPort") and not upstream.get(
-                "LocalBindSocketPath"
-            ):
-                problems.append(
-                    "upstream local bind port or local socket path must be defined "
-                    "and nonzero"
-                )
-    elif definition.kind == "mesh-gateway" and not definition.port:
-        problems.append("Port must be non-zero for a mesh-gateway")
-    sidecar = definition.connect and definition.connect.sidecar_service
+def _problems(definition: ServiceDefinition) -> list[str]:
+    connect = definition.connect
+    sidecar = connect and connect.sidecar_service
+    problems = proxy_problems(
+        definition.kind,
+        definition.proxy,
+        port=definition.port,
+        socket_path=definition.socket_path,
+        native=connect is not None and connect.native,
+        has_sidecar=sidecar is not None,
+    )
     if sidecar and sidecar.id:
         problems.append(
             "A SidecarService cannot specify an ID as this is managed by the agent"
         )
     if sidecar and sidecar.connect and sidecar.connect.sidecar_service:
         problems.append("A SidecarService cannot have a nested SidecarService")
-    if problems:
-        word = "error" if len(problems) == 1 else "errors"
-        lines = "\n".join("\t* " + text for text in problems)
-        raise BadRequestError(f"{len(problems)} {word} occurred:\n{lines}\n\n")
+    return problems
 
 
 def service_record(definition: ServiceDefinition) -> NodeService:
@@ -242,7 +229,7 @@ def sidecar_definition(
     ]
     return replace(
         given,
-        kind=given.kind or "connect-proxy",
+        kind="connect-proxy",
         id=parent_id + SIDECAR_SUFFIX,
         name=given.name or parent.name + SIDECAR_SUFFIX,
         tags=given.tags or parent.tags,

@@ -29,6 +29,7 @@ from pyconsul.agent.records import (
     service_record,
     sidecar_definition,
     validate_check,
+    validate_completed_sidecar,
     validate_service,
 )
 from pyconsul.config.definitions import CheckDefinition, ServiceDefinition
@@ -207,7 +208,7 @@ class Registrations:
             kept.port if kept else 0,
         )
         if sidecar is not None:
-            validate_service(sidecar)
+            validate_completed_sidecar(sidecar)
         self._add_service(definition, token, replace_checks, stored)
         if sidecar is not None:
             self._add_service(sidecar, sidecar.token or token, replace_checks, stored)
@@ -228,11 +229,8 @@ class Registrations:
             self._add_planned(plan, token, stored)
 
     def _add_planned(self, plan: PlannedCheck, token: str, stored: bool) -> None:
-        check = plan.check
-        old = self.local.check(check.check_id)
-        if old is not None:
-            check = replace(check, status=old.status, output=old.output)
-        self._add_check(check, plan.definition, plan.definition.token or token, stored)
+        definition = plan.definition
+        self._add_check(plan.check, definition, definition.token or token, stored)
 
     def deregister_service(self, service_id: str, token: str) -> Done:
         """Remove a service, its checks and its sidecar; unknown ones are fine."""
@@ -271,6 +269,10 @@ class Registrations:
     def _add_check(
         self, check: HealthCheck, definition: CheckDefinition, token: str, stored: bool
     ) -> None:
+        old = self.local.check(check.check_id)
+        if old is not None:
+            # What is known of a check outlives its definition.
+            check = replace(check, status=old.status, output=old.output)
         self.local.add_check(check, self._clock(), token)
         self._run(check.check_id, definition)
         if stored:

@@ -14,6 +14,7 @@ import msgspec
 
 from pyconsul.types.durations import SECOND, DurationError, parse_duration
 from pyconsul.types.errors import BadRequestError, ConfigError
+from pyconsul.types.proxy_rules import weights_problem
 from pyconsul.types.records import Record, ServiceAddress, Weights
 
 _META_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -106,7 +107,7 @@ class CheckDefinition(Record, frozen=True, kw_only=True, omit_defaults=True):
             )
         if self.interval > 0 and self.ttl > 0:
             raise BadRequestError("Interval and TTL cannot both be specified")
-        if alias and self.interval > 0:
+        if alias and timed:
             raise BadRequestError("Interval cannot be set for Alias checks")
         if alias and self.ttl > 0:
             raise BadRequestError("TTL must be not be set for Alias checks")
@@ -190,27 +191,40 @@ def _meta_problem(key: str, value: str, reserved: bool) -> str:
 _CHECK_DURATIONS = ("interval", "timeout", "ttl", "deregister_critical_service_after")
 
 
-def check_from_config(raw: Mapping[str, Any], path: str) -> CheckDefinition:
-    """Build a check of a file's decoded keys; ``path`` names it in errors."""
+def check_from_config(raw: Mapping[str, Any], problems: list[str]) -> CheckDefinition:
+    """Build a check of a file's decoded keys; add what is wrong to ``problems``.
+
+    A check is named by its id there, as in ``check[web].ttl``.
+    """
     fields = dict(raw)
+    path = f"check[{fields.get('id', '')}]"
     for name in _CHECK_DURATIONS:
         if name in fields:
-            fields[name] = _duration(fields[name], f"{path}.{name}")
+            fields[name] = _duration(fields[name], f"{path}.{name}", problems)
     return CheckDefinition(**fields)
 
 
-def service_from_config(raw: Mapping[str, Any], path: str) -> ServiceDefinition:
-    """Build a service of a file's decoded keys; ``path`` names it in errors."""
+def service_from_config(
+    raw: Mapping[str, Any], problems: list[str]
+) -> ServiceDefinition:
+    """Build a service of a file's decoded keys; add what is wrong to ``problems``."""
     fields = dict(raw)
+    name = fields.get("name", "")
     if "check" in fields:
-        fields["check"] = check_from_config(fields["check"], f"{path}.check")
+        fields["check"] = check_from_config(fields["check"], problems)
     if "checks" in fields:
         fields["checks"] = [
-            check_from_config(one, f"{path}.checks[{at}]")
-            for at, one in enumerate(fields["checks"])
+            check_from_config(one, problems) for one in fields["checks"]
         ]
+    try:
+        validate_meta(fields.get("meta"))
+    except BadRequestError as error:
+        problems.append(f"invalid meta for service {name}: {error}")
     if "weights" in fields:
         fields["weights"] = Weights(**fields["weights"])
+        reason = weights_problem(fields["weights"])
+        if reason:
+            problems.append(f"Invalid weight definition for service {name}: {reason}")
     if "tagged_addresses" in fields:
         fields["tagged_addresses"] = {
             key: ServiceAddress(**one)
@@ -222,17 +236,26 @@ def service_from_config(raw: Mapping[str, Any], path: str) -> ServiceDefinition:
         connect = dict(fields["connect"])
         if "sidecar_service" in connect:
             connect["sidecar_service"] = service_from_config(
-                connect["sidecar_service"], f"{path}.connect.sidecar_service"
+                connect["sidecar_service"], problems
             )
         fields["connect"] = ConnectDefinition(**connect)
     return ServiceDefinition(**fields)
 
 
-def _duration(text: str, path: str) -> int:
+def refuse_problems(problems: list[str]) -> None:
+    """Raise ``ConfigError`` with all of ``problems``, if there are any."""
+    if problems:
+        word = "error" if len(problems) == 1 else "errors"
+        lines = "\n".join("\t* " + text for text in problems)
+        raise ConfigError(f"{len(problems)} {word} occurred:\n{lines}")
+
+
+def _duration(text: str, path: str, problems: list[str]) -> int:
     try:
         return parse_duration(text)
     except DurationError as error:
-        raise ConfigError(f'{path}: invalid duration: "{text}": {error}') from None
+        problems.append(f'{path}: invalid duration: "{text}": {error}')
+        return 0
 
 
 _WORDS = {"id": "ID", "http": "HTTP", "tls": "TLS"}

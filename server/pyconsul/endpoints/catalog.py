@@ -24,6 +24,7 @@ from pyconsul.types.messages import (
     Reply,
     ServiceSpecificRequest,
 )
+from pyconsul.types.proxy_rules import multi_error, proxy_problems, weights_problem
 from pyconsul.types.records import (
     HealthCheck,
     HealthCheckDefinition,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 ANY_ADDRESSES = frozenset(("0.0.0.0", "::", "[::]"))
 """What a service cannot be reached at."""
-_GATEWAY_KINDS = frozenset(("mesh-gateway", "terminating-gateway", "ingress-gateway"))
 
 
 def keep_rows(read: Read, expression: str, schema: Schema) -> Read:
@@ -167,46 +167,20 @@ def _normalise_service(service: NodeService) -> NodeService:
         raise ConsulError("Must provide service name")
     if service.address in ANY_ADDRESSES:
         raise ConsulError("Invalid service address")
-    problems = proxy_problems(service)
+    problems = proxy_problems(
+        service.kind,
+        service.proxy,
+        port=service.port,
+        socket_path=service.socket_path,
+        native=bool((service.connect or {}).get("Native")),
+    )
     if problems:
         raise ConsulError(multi_error(problems))
-    return replace(
-        service,
-        id=service.id or service.service,
-        weights=service.weights or Weights(),
-    )
-
-
-def proxy_problems(service: NodeService) -> list[str]:
-    """Return what is wrong with a proxy or gateway registration."""
-    proxy = service.proxy or {}
-    problems: list[str] = []
-    if service.kind == "connect-proxy":
-        if not str(proxy.get("DestinationServiceName") or "").strip():
-            problems.append(
-                "Proxy.DestinationServiceName must be non-empty for Connect proxy"
-                " services"
-            )
-        if not service.port and not service.socket_path:
-            problems.append("Port or SocketPath must be set for a Connect proxy")
-        if (service.connect or {}).get("Native"):
-            problems.append(
-                "A Proxy cannot also be Connect Native, only typical services"
-            )
-    elif service.kind in _GATEWAY_KINDS and not service.port:
-        problems.append(f"Port must be non-zero for a {_spelt(service.kind)}")
-    return problems
-
-
-def _spelt(kind: str) -> str:
-    return " ".join(word.capitalize() for word in kind.split("-"))
-
-
-def multi_error(problems: list[str]) -> str:
-    """Return several errors in one text, as Consul prints them."""
-    noun = "error" if len(problems) == 1 else "errors"
-    lines = "".join(f"\t* {problem}\n" for problem in problems)
-    return f"{len(problems)} {noun} occurred:\n{lines}\n"
+    weights = service.weights
+    if weights is None or weights_problem(weights):
+        # The catalog does not refuse weights that cannot be; it forgets them.
+        weights = Weights()
+    return replace(service, id=service.id or service.service, weights=weights)
 
 
 def _normalise_check(args: RegisterRequest, check: HealthCheck) -> HealthCheck:

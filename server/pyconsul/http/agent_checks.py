@@ -48,6 +48,7 @@ class _Checks:
         """Return the handler of ``pass``, ``warn`` or ``fail``."""
 
         def handler(request: Request) -> Answer:
+            check_edition(request)
             note = request.query.get("note")
             return empty_when(
                 self._agent.update_ttl(
@@ -64,6 +65,7 @@ class _Checks:
         if status not in CHECK_STATES:
             raise BadRequestError(f"Invalid check status: '{status}'")
         output = str(body.get("Output", ""))
+        check_edition(request)
         return empty_when(
             self._agent.update_ttl(request.argument, status, output, token_of(request))
         )

@@ -21,7 +21,7 @@ from pyconsul.http.encoding import (
     sorted_map,
     weights_view,
 )
-from pyconsul.http.params import check_edition, parse_bool, token_of
+from pyconsul.http.params import check_edition, parse_bool, token_of, wait_options
 from pyconsul.http.routing import (
     PLAIN,
     Answer,
@@ -32,7 +32,7 @@ from pyconsul.http.routing import (
     text_response,
     then,
 )
-from pyconsul.types.durations import SECOND, DurationError, parse_duration
+from pyconsul.types.durations import SECOND
 from pyconsul.types.errors import BadRequestError, ConsulError, NotFoundError
 from pyconsul.types.records import HealthCheck, NodeService
 
@@ -157,13 +157,13 @@ class _Services:
 
     def read(self, request: Request) -> Answer:
         """One service; with ``hash`` wait until it changes."""
+        seconds = _wait_of(request)
         check_edition(request)
         name = request.argument
         wanted = request.query.get("hash")
         service = self._agent.services().get(name)
         if not wanted or service is None or content_hash(service) != wanted:
             return self._shown(request)
-        seconds = _wait_of(request)
 
         def changed() -> bool:
             now = self._agent.services().get(name)
@@ -208,6 +208,7 @@ class _Services:
         if not request.argument:
             raise BadRequestError("Missing service ID")
         enable = bool_parameter(request, "enable")
+        check_edition(request)
         reason = request.query.get("reason")
         return empty_when(
             self._agent.service_maintenance(
@@ -220,9 +221,14 @@ class _Services:
         name = request.argument
         if not name:
             raise ConsulError("Bad request: Missing serviceID")
+        check_edition(request)
         service = self._agent.services().get(name)
         if service is None:
             reason = f"ServiceId {name} not found"
+            if wants_text(request):
+                # Observed: the text of this one answer is JSON.
+                line = header_line("X-Consul-Reason", reason)
+                return json_response(request, reason, line, 404)
             empty = {
                 "AggregatedStatus": "critical",
                 "Service": None,
@@ -238,6 +244,7 @@ class _Services:
         name = request.argument
         if not name:
             raise ConsulError("Bad request: Missing service Name")
+        check_edition(request)
         views = [
             self._health(service)
             for _, service in sorted(self._agent.services().items())
@@ -274,14 +281,9 @@ def _health_answer(
 
 
 def _wait_of(request: Request) -> float:
-    text = request.query.get("wait")
-    seconds = DEFAULT_WAIT_S
-    if text:
-        try:
-            seconds = max(parse_duration(text), 0) / SECOND
-        except DurationError:
-            raise BadRequestError("Invalid wait time") from None
-    seconds = min(seconds or DEFAULT_WAIT_S, MAX_WAIT_S)
+    """Return how long to wait, in seconds; a bad index is refused, too."""
+    given: int = wait_options(request).get("max_query_time", 0)
+    seconds = min(given / SECOND or DEFAULT_WAIT_S, MAX_WAIT_S)
     return seconds + random.random() * seconds / 16
 
 

@@ -99,11 +99,16 @@ _SERVICE_ALIASES = {
     "enable_tag_override": "EnableTagOverride",
     "tagged_addresses": "TaggedAddresses",
 }
-_NESTED = Shape({"Native": BOOL})
+_INNERMOST = Shape({**_SERVICE_FIELDS}, aliases=_SERVICE_ALIASES)
+_SIDECAR_ALIASES = {"sidecar_service": "SidecarService"}
+# A nested sidecar is read in order to be refused by name.
+_NESTED = Shape(
+    {"Native": BOOL, "SidecarService": _INNERMOST}, aliases=_SIDECAR_ALIASES
+)
 _SIDECAR = Shape({**_SERVICE_FIELDS, "Connect": _NESTED}, aliases=_SERVICE_ALIASES)
 _CONNECT = Shape(
     {"Native": BOOL, "SidecarService": _SIDECAR},
-    aliases={"sidecar_service": "SidecarService"},
+    aliases=_SIDECAR_ALIASES,
 )
 SERVICE = Shape({**_SERVICE_FIELDS, "Connect": _CONNECT}, aliases=_SERVICE_ALIASES)
 

@@ -94,23 +94,18 @@ def read_options(
         return options
     options["datacenter"] = query.get("dc")
     stale, consistent = "stale" in query, "consistent" in query
-    if "max_stale" in query:
-        text = query.get("max_stale")
-        try:
-            given = parse_duration(text)
-        except DurationError:
-            raise BadRequestError(f'Invalid max_stale value "{text}"') from None
-        if given > 0:
-            stale = True
-            options["max_stale_duration"] = given
-    elif max_stale and not (stale or consistent or "leader" in query):
+    cached = "cached" in query and request.face.options.use_cache
+    given = _max_stale(query.get("max_stale"))
+    if given <= 0 and not (stale or consistent or cached or "leader" in query):
+        given = max_stale
+    if given > 0:
         stale = True
-        options["max_stale_duration"] = max_stale
+        options["max_stale_duration"] = given
     if stale and consistent:
         raise BadRequestError(
             "Cannot specify ?stale with ?consistent, conflicting semantics."
         )
-    if consistent and "cached" in query:
+    if consistent and cached:
         raise BadRequestError(
             "Cannot specify ?cached with ?consistent, conflicting semantics."
         )
@@ -120,6 +115,13 @@ def read_options(
     if filtered:
         options["filter"] = query.get("filter")
     return options
+
+
+def _max_stale(text: str) -> int:
+    try:
+        return parse_duration(text) if text else 0
+    except DurationError:
+        raise BadRequestError(f'Invalid max_stale value "{text}"') from None
 
 
 def wait_options(request: Request) -> dict[str, Any]:
@@ -144,13 +146,14 @@ def cache_control(request: Request) -> bool:
     """Return whether a cached answer must be made anew; checks the header."""
     revalidate = False
     for part in request.header(b"cache-control").lower().split(","):
-        name, _, value = part.strip().partition("=")
-        if name == "must-revalidate":
+        name, given, value = part.strip().partition("=")
+        if name == "must-revalidate" and not given:
             revalidate = True
-        elif name in ("max-age", "stale-if-error"):
-            if not (value.isascii() and value.isdigit()):
+        elif name in ("max-age", "stale-if-error") and given:
+            digits = value[1:] if value[:1] in ("-", "+") else value
+            if not (digits.isascii() and digits.isdigit()):
                 raise BadRequestError("Invalid Cache-Control header.")
-            if name == "max-age" and int(value) == 0:
+            if name == "max-age" and not digits.strip("0"):
                 revalidate = True
     return revalidate
 

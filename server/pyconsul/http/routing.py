@@ -300,6 +300,9 @@ class Routes:
         route = self._exact.get(path)
         if route is not None:
             return route, ""
+        if path + "/" in self._all_prefixes:
+            # Not the argument of a shorter prefix: only its slash is missing.
+            return None
         for prefix, prefixed in self._prefixes.get(_noun(path), ()):
             if path.startswith(prefix):
                 return prefixed, path[len(prefix) :]

@@ -5,6 +5,8 @@ The catalog's; the agent's, which take more spellings, build on the same parts.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyconsul.http.decoding import (
     ANY,
     BOOL,
@@ -22,7 +24,14 @@ STRINGS = map_of(STRING)
 STRING_LISTS = map_of(list_of(STRING), [])
 
 ADDRESS = Shape({"Address": STRING, "Port": INT})
-WEIGHTS = Shape({"Passing": INT, "Warning": INT})
+_WEIGHTS = Shape({"Passing": INT, "Warning": INT})
+
+
+def WEIGHTS(value: Any, where: str) -> dict[str, Any]:
+    """Accept weights: the defaults are those of none, not of a missing one."""
+    return {"Passing": 0, "Warning": 0, **_WEIGHTS(value, where)}
+
+
 MESH_GATEWAY = Shape({"Mode": STRING})
 UPSTREAM = Shape(
     {
