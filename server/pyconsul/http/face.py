@@ -18,7 +18,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pyconsul.http.errors import error_response
 from pyconsul.http.hot import HotAnswers, RecentReplies
 from pyconsul.http.routing import (
-    HTML,
     NO_QUERY,
     TEXT,
     Answer,
@@ -301,7 +300,7 @@ def index_routes(routes: Routes, ui_path: str) -> None:
     def index(request: Request) -> Response:
         if ui_path:
             return redirect(ui_path, b"", request.method)
-        return Response(200, b"Consul Agent", HTML)
+        return Response(200, b"Consul Agent", TEXT)
 
     def robots(request: Request) -> Response:
         return Response(200, b"User-agent: *\nDisallow: /\n", TEXT)

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from http_fakes import FakeCaller, ask, make_face
 
+from pyconsul.http.api import build_routes
+from pyconsul.http.face import Face, HttpOptions
 from pyconsul.http.routing import JSON, PLAIN, TEXT
 from pyconsul.types.errors import (
     AclDisabledError,
@@ -201,9 +203,18 @@ def test_read_options(caller: FakeCaller) -> None:
 def test_discovery_max_stale_is_the_default_mode(caller: FakeCaller) -> None:
     face = make_face(caller, discovery_max_stale=5)
     caller.answers["Catalog.ListNodes"] = []
-    for line, stale in [("", True), ("?leader", False), ("?consistent", False)]:
+    for line, stale in [
+        ("", True),
+        ("?max_stale=", True),
+        ("?max_stale=0s", True),
+        ("?leader", False),
+        ("?consistent", False),
+        ("?cached", False),
+    ]:
         ask(face, "GET /v1/catalog/nodes" + line)
         assert caller.calls[-1][1].allow_stale is stale
+        if stale:
+            assert caller.calls[-1][1].max_stale_duration == 5
     ask(face, "GET /v1/kv/a")
     assert not caller.calls[-1][1].allow_stale
 
@@ -406,3 +417,22 @@ def test_equal_waiters_share_an_encoding(caller: FakeCaller) -> None:
     first = ask(face, "GET /v1/health/state/any")
     reply.value = None  # a second evaluation of the rows would fail
     assert ask(face, "GET /v1/health/state/any").body == first.body
+
+
+def test_cached_conflicts_with_consistent_only_where_there_is_a_cache(
+    caller: FakeCaller,
+) -> None:
+    line = "GET /v1/kv/a?cached&consistent"
+    assert ask(make_face(caller), line).status == 400
+    assert ask(make_face(caller, use_cache=False), line).status == 404
+
+
+@pytest.mark.parametrize(("ui_path", "status"), [("", 200), ("/ui/", 301)])
+def test_the_root_greets_where_there_is_no_ui(ui_path: str, status: int) -> None:
+    settings = HttpOptions()
+    face = Face(FakeCaller(), build_routes(settings, ui_path=ui_path), settings)
+    root = ask(face, "GET /")
+    assert root.status == status
+    if not ui_path:
+        assert (root.body, root.content_type) == (b"Consul Agent", TEXT)
+        assert ask(face, "GET /robots.txt").status == 404

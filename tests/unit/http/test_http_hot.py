@@ -108,6 +108,9 @@ def test_cached_is_made_anew_on_request_or_switched_off() -> None:
     ask(face, line)
     again = ask(face, line, headers={b"cache-control": b"max-age=0"})
     assert b"X-Cache: MISS" in again.headers
+    for harmless in (b"max-age", b"max-age=-1", b"must-revalidate=x", b"no-cache"):
+        kept = ask(face, line, headers={b"cache-control": harmless})
+        assert b"X-Cache: HIT\r\n" in kept.headers
     bad = ask(face, line, headers={b"cache-control": b"max-age=x"})
     assert (bad.status, bad.body) == (400, b"Invalid Cache-Control header.")
     plain = ask(make_face(caller, use_cache=False), line)
