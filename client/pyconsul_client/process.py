@@ -87,9 +87,10 @@ class Child:
                 start_new_session=True,
             )
         except FileNotFoundError as error:
-            raise StartError(
-                f'exec: "{argv[0]}": executable file not found in $PATH'
-            ) from error
+            text = f'exec: "{argv[0]}": executable file not found in $PATH'
+            if "/" in argv[0]:  # a path is not looked for in $PATH
+                text = f"fork/exec {argv[0]}: no such file or directory"
+            raise StartError(text) from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise StartError(f"fork/exec {argv[0]}: {reason.lower()}") from error

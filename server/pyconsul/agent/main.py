@@ -153,10 +153,12 @@ def validate_main(argv: Sequence[str]) -> int:
         facts.interfaces,
     )
     try:
-        build(flags, facts)
+        config = build(flags, facts)
     except ConfigError as error:
         return _refuse(f"Config validation failed: {error}")
     if not flags.options.get("quiet"):
+        for text in config.warnings:
+            print(text, file=sys.stderr)
         print("Configuration is valid!")
     return 0
 

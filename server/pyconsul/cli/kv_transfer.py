@@ -66,6 +66,10 @@ def _import(flags: FlagSet) -> int:
         name = _joined(flags.text("prefix"), key)
         query = {"flags": str(number)} if number else {}
         failing = f"Error! Failed writing data for key {name}"
+        if name.startswith("/"):
+            raise CommandError(
+                f"{failing}: Invalid key. Key must not begin with a '/': {name}"
+            )
         client.put(f"/v1/kv/{name}", query, value, failing=failing)
         line(f"Imported: {name}")
     return 0
@@ -95,6 +99,8 @@ def _entries(data: bytes) -> list[tuple[str, int, str]]:
         decoded: object = loads(data.decode("utf-8", "surrogateescape"))
     except ValueError as error:
         raise CommandError(f"Cannot unmarshal data: {error}") from None
+    if decoded is None:
+        return []
     if not isinstance(decoded, list):
         raise CommandError("Cannot unmarshal data: a list of entries is expected")
     entries: list[tuple[str, int, str]] = []

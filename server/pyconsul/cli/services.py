@@ -88,20 +88,22 @@ def _tagged_address(name: str, text: str) -> Record:
 
 
 def _from_files(files: list[str]) -> list[ServiceDefinition]:
-    from pyconsul.config.definitions import service_from_config
+    from pyconsul.config.definitions import refuse_problems, service_from_config
     from pyconsul.config.sources import read_sources
     from pyconsul.types.errors import ConsulError
 
     found: list[ServiceDefinition] = []
+    problems: list[str] = []
     try:
         for source in read_sources(files, "", _warn):
             single = source.get("service")
             listed: object = source.get("services") or []
             found += [
-                service_from_config(raw, "service")
+                service_from_config(raw, problems)
                 for raw in (single, *cast("list[Record]", listed))
                 if raw is not None
             ]
+        refuse_problems(problems)
     except ConsulError as error:
         raise CommandError(f"Error: {error}") from None
     return found

@@ -6,14 +6,18 @@ host facts (name, addresses) come in as ``HostFacts``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, cast
 
 from msgspec.structs import replace
 
 from pyconsul.config.addresses import Addresses, HostFacts
-from pyconsul.config.definitions import check_from_config, service_from_config
+from pyconsul.config.definitions import (
+    check_from_config,
+    refuse_problems,
+    service_from_config,
+)
 from pyconsul.config.flags import ParsedFlags
 from pyconsul.config.model import (
     AgentConfig,
@@ -98,23 +102,17 @@ class _Builder:
         made = self._section(AgentConfig, "")
         made |= self._sections()
         made["services"] = tuple(
-            self._caught(service_from_config, one, f"services[{at}]")
-            for at, one in enumerate(raw.get("services", []))
+            service_from_config(one, self._problems) for one in raw.get("services", [])
         )
         made["checks"] = tuple(
-            self._caught(check_from_config, one, f"checks[{at}]")
-            for at, one in enumerate(raw.get("checks", []))
+            check_from_config(one, self._problems) for one in raw.get("checks", [])
         )
         telemetry = raw.get("telemetry", {})
         made["prometheus_retention"] = self._duration(
             "telemetry.prometheus_retention_time",
             telemetry.get("prometheus_retention_time", "0s"),
         )
-        if self._problems:
-            count = len(self._problems)
-            word = "error" if count == 1 else "errors"
-            lines = "\n".join("\t* " + text for text in self._problems)
-            raise ConfigError(f"{count} {word} occurred:\n{lines}")
+        refuse_problems(self._problems)
         self._zeroes(made)
         addresses = Addresses(raw, self._host)
         made |= addresses.fields()
@@ -197,15 +195,6 @@ class _Builder:
             "gossip_lan": Gossip(**self._section(Gossip, "gossip_lan")),
             "gossip_wan": Gossip(**self._section(Gossip, "gossip_wan")),
         }
-
-    def _caught(
-        self, make: Callable[[Mapping[str, Any], str], Any], raw: Any, path: str
-    ) -> Any:
-        try:
-            return make(raw, path)
-        except ConfigError as error:
-            self._problems.append(str(error))
-            return None
 
     def _section(self, record: type[Any], name: str) -> dict[str, Any]:
         """Return the keys of a section that are fields of ``record``."""

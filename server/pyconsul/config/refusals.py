@@ -30,6 +30,7 @@ _DATACENTER = re.compile(r"[a-z0-9_-]+")
 _NODE_NAME = re.compile(r"[A-Za-z0-9-]+")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UI_PATH = re.compile(r"[A-Za-z0-9/_-]+")
+_API_PATH = re.compile(r"v\d+")
 _BOTH_UIS = (
     "Both the ui_config.enabled and ui_config.dir (or -ui and -ui-dir) were "
     "specified, please provide only one.\n"
@@ -67,11 +68,7 @@ def _identity(fields: Fields) -> Iterator[str]:
     if not folder and not fields["dev_mode"]:
         yield "data_dir cannot be empty"
     datacenter: str = fields["datacenter"]
-    if _DATACENTER.fullmatch(datacenter) is None:
-        yield (
-            "datacenter can only contain lowercase alphanumeric, - or _ "
-            f'characters. received: "{datacenter}"'
-        )
+    yield from _plain_name("datacenter", datacenter)
     if folder and os.path.exists(folder) and not os.path.isdir(folder):
         yield f'data_dir "{folder}" is not a directory'
     if not fields["node_name"]:
@@ -82,10 +79,21 @@ def _identity(fields: Fields) -> Iterator[str]:
             "failed to setup node ID: specified NodeID is invalid: "
             "uuid string is wrong length"
         )
+    yield from _plain_name("primary_datacenter", fields["primary_datacenter"])
     try:
         validate_meta(fields.get("node_meta"))
     except BadRequestError as error:
         yield f"node_meta invalid: {error}"
+
+
+def _plain_name(key: str, name: str) -> Iterator[str]:
+    if not name:
+        yield f"{key} cannot be empty"
+    if _DATACENTER.fullmatch(name) is None:
+        yield (
+            f"{key} can only contain lowercase alphanumeric, - or _ "
+            f'characters. received: "{name}"'
+        )
 
 
 def _cluster(fields: Fields, raw: Fields, expect: int) -> Iterator[str]:
@@ -166,7 +174,17 @@ def _settings(fields: Fields, raw: Fields) -> Iterator[str]:
     if path and _UI_PATH.fullmatch(path) is None:
         yield (
             "ui-content-path can only contain alphanumeric, -, _, or /. "
-            f'received: "{path}"'
+            f'received: "/{path.strip("/")}/"'
+        )
+    if _API_PATH.fullmatch(path.strip("/")) is not None:
+        yield (
+            f"ui-content-path cannot have 'v[0-9]'. received: \"/{path.strip('/')}/\""
+        )
+    trailing = fields["autopilot"].max_trailing_logs
+    if trailing < 0:
+        yield (
+            f"autopilot.max_trailing_logs cannot be {trailing}. "
+            "Must be greater than or equal to zero"
         )
     rate = raw.get("cache", {}).get("entry_fetch_rate")
     if rate is not None and rate <= 0:
@@ -184,6 +202,11 @@ def _settings(fields: Fields, raw: Fields) -> Iterator[str]:
 
 def _connect(fields: Fields, raw: Fields) -> Iterator[str]:
     server: bool = fields["server"]
+    signing: Mapping[str, Any] = raw.get("auto_encrypt", {})
+    if signing.get("tls") and server:
+        yield "auto_encrypt.tls can only be used on a client."
+    if signing.get("allow_tls") and not server:
+        yield "auto_encrypt.allow_tls can only be used on a server."
     connect: Mapping[str, Any] = raw.get("connect", {})
     provider = connect.get("ca_provider", "consul")
     if provider not in CA_PROVIDERS:

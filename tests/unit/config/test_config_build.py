@@ -210,7 +210,7 @@ def test_keys_match_without_case(tmp_path: Path) -> None:
         ),
         (
             ["-dev", '-hcl=checks = [{ name = "a" ttl = "x" }]'],
-            '1 error occurred:\n\t* checks[0].ttl: invalid duration: "x": '
+            '1 error occurred:\n\t* check[].ttl: invalid duration: "x": '
             'time: invalid duration "x"',
         ),
     ],
