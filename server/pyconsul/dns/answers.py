@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from asyncio import Future
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
@@ -22,9 +24,15 @@ from pyconsul.dns.names import (
 )
 from pyconsul.dns.options import DnsOptions
 from pyconsul.dns.outside import outside_addresses
-from pyconsul.dns.records import address_record, is_wanted, meta_records, weight
+from pyconsul.dns.records import (
+    address_record,
+    is_wanted,
+    meta_records,
+    replace_ttl,
+    weight,
+)
 from pyconsul.dns.recursor import Recursor
-from pyconsul.dns.resolved import Resolved
+from pyconsul.dns.resolved import CHAIN_RECORDS_MAX, Resolved
 from pyconsul.types.durations import SECOND, DurationError, parse_duration
 from pyconsul.types.errors import ConsulError, NoPathToDatacenterError
 from pyconsul.types.messages import (
@@ -46,6 +54,8 @@ from pyconsul.types.wan_addresses import wan_checked, wan_node
 
 NAME_SERVERS_MAX = 3
 CNAME_DEPTH_MAX = 3
+
+_HEX_PAIRS = re.compile("(?:[0-9a-f]{2})+")
 
 
 class Resolver:
@@ -92,7 +102,8 @@ class Resolver:
                 return None
             if query.edns is not None:
                 client = query.edns.client or client
-            return await self._resolve_zone(prefix, name, query.qtype, 0, client)
+            limit = CHAIN_RECORDS_MAX if query.edns is None else sys.maxsize
+            return await self._resolve_zone(prefix, name, query.qtype, 0, client, limit)
         except NoPathToDatacenterError:
             resolved = self._nothing(codec.NXDOMAIN)
             resolved.cells = None
@@ -146,7 +157,13 @@ class Resolver:
         return resolved
 
     async def _resolve_zone(
-        self, prefix: str, name: str, qtype: int, depth: int, client: str = ""
+        self,
+        prefix: str,
+        name: str,
+        qtype: int,
+        depth: int,
+        client: str = "",
+        chain_max: int = CHAIN_RECORDS_MAX,
     ) -> Resolved:
         if qtype in (codec.SOA, codec.NS):
             return await self._zone_records(qtype)
@@ -154,11 +171,14 @@ class Resolver:
         if lookup.kind == "node":
             return await self._node(lookup, qtype, depth)
         if lookup.kind in ("service", "connect"):
-            return await self._service(lookup, name, qtype, depth)
+            resolved = Resolved(Answer(), chain_max=chain_max)
+            return await self._service(lookup, name, qtype, depth, resolved)
         if lookup.kind == "addr":
             return self._address(lookup.subject)
         if lookup.kind == "query":
-            return await self._query(lookup, name, qtype, depth, client)
+            # Executed anew each time: its order is its answer's.
+            resolved = Resolved(Answer(ordered=True), None, chain_max=chain_max)
+            return await self._query(lookup, name, qtype, depth, client, resolved)
         # Ingress gateways: none exist in this catalog.
         return self._nothing(codec.NXDOMAIN)
 
@@ -271,13 +291,13 @@ class Resolver:
 
     def _address(self, digits: str) -> Resolved:
         """Return the address that ``<hex>.addr`` spells, whatever was asked."""
-        if len(digits) not in (8, 32):
+        size = len(digits) // 2
+        if size not in (4, 16):
             return Resolved(Answer())
-        try:
-            value = int(digits, 16)
-        except ValueError:
+        if _HEX_PAIRS.fullmatch(digits) is None:
             return self._nothing(codec.NXDOMAIN)
-        address = IPv4Address(value) if len(digits) == 8 else IPv6Address(value)
+        value = int(digits, 16)
+        address = IPv4Address(value) if size == 4 else IPv6Address(value)
         record = address_record(None, address, self._options.node_ttl)
         return Resolved(Answer(answers=[record]))
 
@@ -308,9 +328,8 @@ class Resolver:
         return found
 
     async def _service(
-        self, lookup: Lookup, name: str, qtype: int, depth: int
+        self, lookup: Lookup, name: str, qtype: int, depth: int, resolved: Resolved
     ) -> Resolved:
-        resolved = Resolved(Answer())
         instances = await self._healthy(
             lookup.subject,
             lookup.tag,
@@ -330,11 +349,15 @@ class Resolver:
         return resolved
 
     async def _query(
-        self, lookup: Lookup, name: str, qtype: int, depth: int, client: str
+        self,
+        lookup: Lookup,
+        name: str,
+        qtype: int,
+        depth: int,
+        client: str,
+        resolved: Resolved,
     ) -> Resolved:
-        """Execute a prepared query, anew each time: its order is its answer's."""
         o = self._options
-        resolved = Resolved(Answer(ordered=True), None)
         agent = QuerySource(
             datacenter=o.datacenter, segment=o.segment, node=o.node_name
         )
@@ -399,9 +422,13 @@ class Resolver:
                 answers.append(record)
         if not answers and hosts and qtype != codec.MX:
             # A name may have one CNAME only: the first instance's.
-            answers += await self._target_records(
+            found = await self._target_records(
                 None, hosts[0], qtype, ttl, depth, resolved
             )
+            # All of it with the TTL of the service, as far as there is room.
+            answers += [
+                replace_ttl(record, ttl) for record in found[: resolved.chain_max + 1]
+            ]
 
     async def _service_srv(
         self,
@@ -438,7 +465,10 @@ class Resolver:
             if address is not None:
                 answer.additional.append(address_record(target, address, ttl))
             else:
-                answer.additional += await self._chase(target, ttl, depth + 1, resolved)
+                found = await self._chase(target, ttl, depth + 1, resolved)
+                answer.additional += [
+                    replace_ttl(record, ttl) for record in found[: resolved.chain_max]
+                ]
             if not own and address is not None and o.enable_additional_node_meta_txt:
                 answer.additional += meta_records(target, node, ttl)
 
@@ -465,9 +495,9 @@ class Resolver:
         names: dict[str, list[str]] = await self._call(
             "Catalog.ListServices", args, resolved
         )
-        for service in names:
+        for name in names:
             request = ServiceSpecificRequest(
-                service_name=service, token=o.token, allow_stale=o.allow_stale
+                service_name=name, token=o.token, allow_stale=o.allow_stale
             )
             rows: list[Row] = await self._call(
                 "Catalog.ServiceNodes", request, resolved
@@ -476,19 +506,19 @@ class Resolver:
                 instance: ServiceInstance = row.record
                 own = instance.service.address
                 if own and parse_address(own) == address:
-                    return service
+                    return instance.service.service
         return ""
 
     async def _resolve_arpa(self, name: str, qtype: int) -> Resolved | None:
-        """Answer a PTR question; ``None`` hands it to the recursors.
+        """Answer a reverse question, of whatever type, with a PTR record.
 
+        ``None`` hands it to the recursors, or there are none to ask.
         A service's own address is found by a scan of the catalog, so these
         answers are not kept.
         """
-        o = self._options
         address = parse_reverse(name)
         resolved = Resolved(Answer(), None)
-        if address is not None and qtype in (codec.PTR, codec.ANY, codec.SOA):
+        if address is not None:
             target = await self._named(address, resolved)
             if target and codec.is_encodable(target):
                 resolved.answer.answers = [Record(None, codec.PTR, 0, target)]
@@ -497,6 +527,8 @@ class Resolver:
                 return resolved
         if self._recursor:
             return None
-        resolved.answer = Answer(codec.SERVFAIL, authoritative=False)
-        assert o.datacenter
+        # What has no recursors says here, too, that they all failed.
+        resolved.answer = Answer(
+            codec.SERVFAIL, authoritative=False, recursion_available=True
+        )
         return resolved

@@ -129,6 +129,8 @@ class Answer:
     authority: list[Record] = field(default_factory=list[Record])
     additional: list[Record] = field(default_factory=list[Record])
     authoritative: bool = True
+    recursion_available: bool = False
+    """RA is set although the server forwards nothing."""
     ordered: bool = False
     """The answers are in an order that says something: it stays."""
     scoped: bool = False
@@ -254,7 +256,8 @@ def pack(
             additional = _glue(kept, answer) if cut else answer.additional
         flags = QR | (query.flags & RD) | answer.rcode
         flags |= AA if answer.authoritative else 0
-        flags |= RA if packing.recursion_available else 0
+        recursion = packing.recursion_available or answer.recursion_available
+        flags |= RA if recursion else 0
         flags |= TC if cut and packing.enable_truncate else 0
         out = _encode(query, flags, kept, authority, additional, packing.compress)
         if edns is not None:

@@ -47,22 +47,22 @@ def parse_name(prefix: str, *, is_srv: bool) -> Lookup:
             return NOTHING
         datacenter = locality[0] if locality else ""
         kind = "service" if rfc2782_short else label
-        return _lookup(kind, parts, datacenter, short=rfc2782_short)
+        return _lookup(kind, parts, datacenter)
     return NOTHING
 
 
-def _lookup(kind: str, parts: list[str], datacenter: str, *, short: bool) -> Lookup:
+def _lookup(kind: str, parts: list[str], datacenter: str) -> Lookup:
     if kind == "service":
         rfc2782 = len(parts) == 2 and all(p.startswith("_") for p in parts)
         if rfc2782:
             tag = parts[1][1:]
             tag = "" if tag == "tcp" else tag
             return Lookup(kind, parts[0][1:], tag, datacenter)
-        if short:
-            return NOTHING
         return Lookup(kind, parts[-1], ".".join(parts[:-1]), datacenter)
     if kind in ("connect", "ingress"):
         return Lookup(kind, parts[-1], "", datacenter)
+    if kind == "addr" and len(parts) != 1:
+        return NOTHING
     return Lookup(kind, ".".join(parts), "", datacenter)
 
 

@@ -9,9 +9,7 @@ from typing import Any, cast
 from pyconsul.dns import codec
 from pyconsul.dns.codec import Record
 from pyconsul.dns.recursor import Recursor
-
-CHAIN_RECORDS_MAX = 5
-"""Records of a CNAME chain a service answer carries."""
+from pyconsul.dns.resolved import CHAIN_RECORDS_MAX
 
 
 async def outside_addresses(recursor: Recursor, name: str, ttl: int) -> list[Record]:

@@ -17,6 +17,11 @@ def address_record(
     return Record(owner, rtype, ttl, address.packed)
 
 
+def replace_ttl(record: Record, ttl: int) -> Record:
+    """Return ``record`` with another TTL (seconds)."""
+    return Record(record.name, record.type, ttl, record.data)
+
+
 def is_wanted(record: Record, qtype: int) -> bool:
     """Say whether a question of a type is answered by a record."""
     return qtype in (record.type, codec.ANY)

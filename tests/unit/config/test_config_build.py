@@ -213,6 +213,37 @@ def test_keys_match_without_case(tmp_path: Path) -> None:
             '1 error occurred:\n\t* check[].ttl: invalid duration: "x": '
             'time: invalid duration "x"',
         ),
+        (
+            [
+                "-dev",
+                '-hcl=services = [{ name = "a" meta { "b c" = "d" } '
+                'weights { passing = 0 } check { id = "k" ttl = "x" } }]',
+            ],
+            '3 errors occurred:\n\t* check[k].ttl: invalid duration: "x": '
+            'time: invalid duration "x"\n\t* invalid meta for service a: '
+            "Couldn't load metadata pair ('b c', 'd'): Key contains invalid "
+            "characters\n\t* Invalid weight definition for service a: "
+            "Passing must be greater than 0",
+        ),
+        (["-dev", '-hcl=datacenter = ""'], "datacenter cannot be empty"),
+        (
+            ["-dev", '-hcl=primary_datacenter = "A B"'],
+            "primary_datacenter can only contain lowercase alphanumeric, - or _ "
+            'characters. received: "a b"',
+        ),
+        (
+            ["-dev", '-hcl=ui_content_path = "v1"'],
+            "ui-content-path cannot have 'v[0-9]'. received: \"/v1/\"",
+        ),
+        (
+            ["-dev", "-hcl=auto_encrypt { tls = true }"],
+            "auto_encrypt.tls can only be used on a client.",
+        ),
+        (
+            ["-dev", "-hcl=autopilot { max_trailing_logs = -1 }"],
+            "autopilot.max_trailing_logs cannot be -1. "
+            "Must be greater than or equal to zero",
+        ),
     ],
 )
 def test_refusals(argv: list[str], text: str) -> None:

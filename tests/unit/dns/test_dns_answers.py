@@ -232,6 +232,9 @@ def test_nodata_has_soa_for_services_and_none_for_nodes(catalog: Catalog) -> Non
         "x.query.consul",
         "none.query.consul",
         "zz500001.addr.consul",
+        "0x500001.addr.consul",
+        "0a5000012.addr.consul",
+        "a.0a500001.addr.consul",
     ],
 )
 def test_what_does_not_exist_is_nxdomain_with_soa(catalog: Catalog, name: str) -> None:
@@ -264,7 +267,33 @@ def test_reverse_prefers_a_node_then_a_service(catalog: Catalog) -> None:
     assert lines(ask(catalog, "3.1.0.10.in-addr.arpa", "PTR").answer) == [
         "3.1.0.10.in-addr.arpa. 0 IN PTR web.service.dc1.consul."
     ]
-    assert ask(catalog, "9.9.9.10.in-addr.arpa", "PTR").rcode() == dns.rcode.SERVFAIL
+    unknown = ask(catalog, "9.9.9.10.in-addr.arpa", "PTR")
+    assert unknown.rcode() == dns.rcode.SERVFAIL
+    assert unknown.flags & dns.flags.RA
+    assert not unknown.flags & dns.flags.AA
+    assert lines(ask(catalog, "1.0.0.10.in-addr.arpa", "A").answer) == [
+        "1.0.0.10.in-addr.arpa. 0 IN PTR foo.node.dc1.consul."
+    ]
+
+
+def test_what_a_service_leads_to_has_its_ttl_and_is_short(catalog: Catalog) -> None:
+    for at in range(8):
+        catalog.add(f"m{at}", f"10.1.0.{at}", "many", id=f"m{at}")
+    catalog.add("to", "10.2.0.1", "leads", own="many.service.consul")
+    options = DnsOptions(
+        datacenter="dc1", node_name="n1", service_ttl={"leads": 7, "many": 3}
+    )
+    found = lines(
+        ask(catalog, "leads.service.consul", tcp=True, options=options).answer
+    )
+    assert "leads.service.consul. 7 IN CNAME many.service.consul." in found
+    assert (
+        len([line for line in found if line.startswith("many.service.consul. 7")]) == 5
+    )
+    reply = ask(catalog, "leads.service.consul", tcp=True, edns=1232, options=options)
+    assert len(lines(reply.answer)) == 9
+    reply = ask(catalog, "leads.service.consul", "SRV", tcp=True, options=options)
+    assert len(lines(reply.additional)) == 5
 
 
 def test_soa_and_ns_answer_at_any_name(catalog: Catalog) -> None:
@@ -335,6 +364,7 @@ def test_service_ttl_takes_the_exact_then_the_longest_prefix() -> None:
         ("_tagd._tcp.dc1", True, Lookup("service", "tagd", "", "dc1")),
         ("_tagd._tcp", False, Lookup("none")),
         ("_web._v2.service", False, Lookup("service", "web", "v2")),
+        ("_web", True, Lookup("service", "_web")),
         ("s1.node.a.b", False, Lookup("none")),
         ("service", False, Lookup("none")),
     ],
