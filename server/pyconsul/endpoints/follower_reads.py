@@ -16,7 +16,7 @@ waits and retries.
 from __future__ import annotations
 
 import asyncio
-from asyncio import Future
+from asyncio import Future, TimerHandle
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,6 +28,9 @@ from pyconsul.types.operations import RaftStats
 STATS_METHOD = "Status.RaftStats"
 LEADS = "0"
 """The last contact of a leader with a lease that has applied all it has."""
+
+PATIENCE_S = 1.0
+"""How long the leader may take to say where it is."""
 
 Answer = Callable[[str, Any], "Reply | Future[Reply]"]
 
@@ -54,6 +57,7 @@ class FollowerReads:
         self._applied = applied
         self._coming: list[_Read] = []
         self._asked: Future[Reply] | None = None
+        self._timer: TimerHandle | None = None
 
     def call(self, method: str, args: Any) -> Future[Reply]:
         """Return a future of the answer to a read that does not block."""
@@ -76,10 +80,14 @@ class FollowerReads:
             self._answer(reads, self._otherwise)
             return
         self._asked = asked
+        # One lost question must not hold up all reads.
+        self._timer = asked.get_loop().call_later(PATIENCE_S, asked.cancel)
         asked.add_done_callback(partial(self._told, reads))
 
     def _told(self, reads: list[_Read], done: Future[Reply]) -> None:
         self._asked = None
+        if self._timer is not None:
+            self._timer.cancel()
         if self._coming:
             self._ask_leader()
         equal = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import Future
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -138,6 +139,21 @@ def test_a_question_that_fails_is_no_answer(error: ConsulError) -> None:
         assert (await read).value == "asked"
 
     test()
+
+
+@follower
+async def test_a_question_that_gets_lost_holds_up_nobody_for_long(
+    cluster: Follower,
+) -> None:
+    read, later = cluster.get(), cluster.get()
+    await asyncio.sleep(1.1)
+    assert cluster.pool.asked[0].future.cancelled()
+    asked, again = cluster.pool.asked[2], cluster.pool.asked[1]
+    assert (again.method, asked.method) == (STATS, "KVS.Get")
+    asked.answer("asked")
+    assert (await read).value == "asked"
+    leads(again, cluster.log.index)
+    assert value(await later) == b"here"
 
 
 @follower
