@@ -2,22 +2,12 @@
 
 import json
 import signal
-import time
 
 import pytest
-from watch_process import Command
+from watch_process import PAIR, Command, asked_from
 
 from pyconsul_watch.cli import watch_main
 from pyconsul_watch.shape import dumps, event_index, events_after, shape
-
-PAIR = {
-    "LockIndex": 0,
-    "Key": "w",
-    "Flags": 0,
-    "Value": "MQ==",
-    "CreateIndex": 5,
-    "ModifyIndex": 5,
-}
 
 
 def run(capsys, *argv):
@@ -134,23 +124,11 @@ def test_changes_during_a_run_are_joined(agent, tmp_path):
         command.until("run 5")
         for index in range(6, 10):
             agent.put("/v1/kv/w", [PAIR | {"Flags": index}], index=index)
-            end = time.monotonic() + 60
-            # Seen by the watch: it asks again with this index.
-            while not any(f"index={index}&" in r[1] for r in agent.requests):
-                assert time.monotonic() < end
-                time.sleep(0.01)
+            asked_from(agent, index)
         (tmp_path / "go").touch()
         command.until("run 9")
         assert command.out.read_text().split() == ["run", "5", "run", "9"]
         assert command.end() == 0
-
-
-def asked_from(agent, index):
-    """Wait until the watch, having seen ``index``, asks what comes after it."""
-    end = time.monotonic() + 60
-    while not any(f"index={index}&" in request[1] for request in agent.requests):
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_only_changed_content_is_handled(agent, tmp_path):

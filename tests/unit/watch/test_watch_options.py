@@ -9,29 +9,19 @@ import time
 
 import pytest
 from client_stub import StubAgent
-from watch_process import Command, Sink, own_certificate, until
+from watch_process import (
+    KEY,
+    PAIR,
+    SHAPED,
+    Command,
+    Sink,
+    asked_from,
+    own_certificate,
+    put,
+    until,
+)
 
 from pyconsul_watch.cli import watch_main
-
-PAIR = {
-    "LockIndex": 0,
-    "Key": "w",
-    "Flags": 0,
-    "Value": "MQ==",
-    "CreateIndex": 5,
-    "ModifyIndex": 5,
-}
-SHAPED = PAIR | {"Session": ""}
-KEY = ("-type=key", "-key=w")
-
-
-def put(agent, flags, index, key="w"):
-    agent.put(f"/v1/kv/{key}", [PAIR | {"Key": key, "Flags": flags}], index=index)
-
-
-def asked_from(agent, index):
-    """Wait until the watch, having seen ``index``, asks what comes after it."""
-    until(lambda: any(f"index={index}&" in one[1] for one in agent.requests))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 DEADLINE_S = 40.0
+PAIR = {
+    "LockIndex": 0,
+    "Key": "w",
+    "Flags": 0,
+    "Value": "MQ==",
+    "CreateIndex": 5,
+    "ModifyIndex": 5,
+}
+"""What the stub agent has, and what a handler is given of it."""
+SHAPED = PAIR | {"Session": ""}
+KEY = ("-type=key", "-key=w")
 CODE = (
     "import sys; from pyconsul_watch.cli import watch_main;"
     "sys.exit(watch_main(sys.argv[1:]))"
@@ -32,6 +43,16 @@ def until(holds, why=lambda: ""):
         assert time.monotonic() < end, why()
         time.sleep(0.02)
     return found
+
+
+def put(agent, flags, index, key="w"):
+    """Give the stub agent a pair."""
+    agent.put(f"/v1/kv/{key}", [PAIR | {"Key": key, "Flags": flags}], index=index)
+
+
+def asked_from(agent, index):
+    """Wait until the watch, having seen ``index``, asks what comes after it."""
+    until(lambda: any(f"index={index}&" in one[1] for one in agent.requests))
 
 
 class Command:

@@ -58,6 +58,7 @@ class News:
         self._finished: list[str] | None = None
         self._last = ""
         self._old: Any = None
+        self._highest = 0
 
     def judge(self, index: int, data: Any) -> Call | None:
         """Return the call for an answer, or ``None`` when it is no news.
@@ -79,7 +80,8 @@ class News:
         if first and self._skip_first:
             return None
         if self._type == "query":
-            index = max(index, _highest(shaped["Nodes"]))
+            # Of what is polled the agent gives none.
+            index = self._highest = max(self._highest, _highest(shaped["Nodes"]))
         if not self._diff:
             return Call(index=index, text=text, first=first)
         found = difference(self._type, old, shaped)
