@@ -63,3 +63,54 @@ def test_a_key_may_be_absent_for_a_time(tmp_path: Path, agent: RunningAgent) -> 
     one.wrote("out", "here")
     assert one.end() == 0
     assert list(starting) == []
+
+
+def test_functions_shared_with_go_templates(
+    tmp_path: Path, agent: RunningAgent
+) -> None:
+    text = """\
+{{ scratch.Set('n', 1) }}{{ scratch.SetX('n', 2) }}{{ scratch.Get('n') }} \
+{{ scratch.Key('m') }}
+{{ scratch.MapSet('m', 'b', 2) }}{{ scratch.MapSet('m', 'a', 1) }}\
+{{ scratch.MapSetX('m', 'a', 9) }}{{ scratch.MapValues('m') }}
+{{ parseYAML('a: [1, 2]').a | sum }} {{ ('x: 1' | parse_yaml).x }}
+{{ {'k': 'v'} | toTOML }} {{ to_toml({'n': 1}) }}
+{{ mergeMapWithOverride({'a': {'b': 1}}, {'a': {'b': 2}}).a.b }}
+{{ plugin('echo', key('word', 'of it')) }} {{ sockaddr('GetInterfaceIP \\"lo\\"') }}
+{{ 'word' is key_exists }} {{ 'x' | dump }}
+{{ writeToFile('side', '', '', '0600', 'append,newline', key('word', '-')) }}
+"""
+    agent.put("/v1/kv/word", b"told")
+    (tmp_path / "t.j2").write_text(text)
+    block = {"source": "t.j2", "destination": "out", "sandbox_path": "."}
+    (tmp_path / "c.json").write_text(json.dumps({"template": [block]}))
+    address = f"127.0.0.1:{agent.ports['http']}"
+    for flags in (("-once", "-dry"), ("-once",)):
+        done = run(tmp_path, *flags, "-config=c.json", CONSUL_HTTP_ADDR=address)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "side").exists() == ("-dry" not in flags)
+    assert (tmp_path / "out").read_text().splitlines() == [
+        "1 False",
+        "[1, 2]",
+        "3 1",
+        'k = "v" n = 1',
+        "2",
+        "told 127.0.0.1",
+        'True "x"',
+        "",
+    ]
+    assert (tmp_path / "side").read_text() == "told\n"
+    assert (tmp_path / "side").stat().st_mode & 0o777 == 0o600
+    # Outside of the sandbox, without one, or denied: an error, nothing written.
+    block["function_denylist"] = ["plugin"]
+    for call in (
+        "writeToFile('../s', '', '', '0600', 'x')",
+        "plugin('touch', 'made')",
+        "write_to_file('s')",
+    ):
+        (tmp_path / "t.j2").write_text(f"{{{{ {call} }}}}")
+        (tmp_path / "c.json").write_text(json.dumps({"template": [block]}))
+        done = run(tmp_path, "-once", "-config=c.json", CONSUL_HTTP_ADDR=address)
+        assert done.returncode == 14, call
+        assert "t.j2" in done.stderr
+    assert not (tmp_path / "made").exists()

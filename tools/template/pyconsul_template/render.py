@@ -34,6 +34,7 @@ from msgspec import Struct
 
 from pyconsul_template.engine import Outcome
 from pyconsul_template.environment import TemplateEnvironment
+from pyconsul_template.extras import FILTERS, FUNCTIONS, SPELLINGS, Scratch, Writes
 from pyconsul_template.helpers import (
     FUNCTIONS_ONLY,
     HELPERS,
@@ -135,6 +136,8 @@ class Template:
         self.source = source
         self._label = str(source.path) if source.path else source.name or "contents"
         self._lookups = MoreLookups(data, source.file_root)
+        self._scratch = Scratch()
+        self._writes = Writes(source.file_root)
         self._environment = self._make_environment()
         self._template = self._load()
 
@@ -157,16 +160,21 @@ class Template:
         )
         environment.is_lenient = not source.error_on_missing_key
         helpers = {name: absorbing(helper) for name, helper in HELPERS.items()}
-        functions = {**helpers, **self._lookups.table()}
+        more = {name: absorbing(helper) for name, helper in FUNCTIONS.items()}
+        write = {"write_to_file": absorbing(self._writes.write_to_file)}
+        functions = {**helpers, **more, **write, **self._lookups.table()}
         filters = {
             name: as_filter(helper)
             for name, helper in helpers.items()
             if name not in FUNCTIONS_ONLY | JINJA_FILTERS
         }
+        filters |= {name: as_filter(more[name]) for name in FILTERS}
         filters |= {name: functions[name] for name in LOOKUP_FILTERS}
         allowed = self._allowed(functions)
         environment.globals.update(allowed)
         environment.trust(allowed.values())
+        environment.globals["scratch"] = self._scratch
+        environment.tests["key_exists"] = allowed["key_exists"]
         environment.filters.update(self._allowed(filters))
         return environment
 
@@ -177,6 +185,7 @@ class Template:
         table: dict[str, Callable[..., Any]] = {}
         for name, function in functions.items():
             names = {name, camel_case(name)}
+            names |= {known for known, own in SPELLINGS.items() if own == name}
             if any(
                 fnmatch.fnmatchcase(n, p) for n in names for p in self.source.denied
             ):
@@ -207,6 +216,8 @@ class Template:
         """
         lookups = self._lookups
         lookups.begin()
+        self._scratch.forget()
+        self._writes.forget()
         try:
             text = self._template.render(variables)
         except Exception as error:
@@ -217,6 +228,13 @@ class Template:
         content = text.encode("utf-8", "surrogateescape")
         if len(content) > OUTPUT_BYTES_MAX:
             raise TemplateError(self._label, None, f"over {OUTPUT_BYTES_MAX} bytes")
+        if not (lookups.is_held() or self.source.is_dry):
+            try:
+                self._writes.commit()
+            except OSError as error:
+                raise TemplateError(
+                    self._label, None, f"writeToFile: {error}"
+                ) from error
         return Rendered(content, lookups.outcome())
 
     def failed(self) -> Outcome[Entry]:
