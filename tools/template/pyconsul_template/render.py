@@ -173,7 +173,8 @@ class Template:
         allowed = self._allowed(functions)
         environment.globals.update(allowed)
         environment.trust(allowed.values())
-        environment.globals["scratch"] = self._scratch
+        names: dict[str, Any] = {"scratch": self._scratch}
+        environment.globals.update(names)
         environment.tests["key_exists"] = allowed["key_exists"]
         environment.filters.update(self._allowed(filters))
         return environment
@@ -231,10 +232,8 @@ class Template:
         if not (lookups.is_held() or self.source.is_dry):
             try:
                 self._writes.commit()
-            except OSError as error:
-                raise TemplateError(
-                    self._label, None, f"writeToFile: {error}"
-                ) from error
+            except Exception as error:
+                raise self._located(error) from error
         return Rendered(content, lookups.outcome())
 
     def failed(self) -> Outcome[Entry]:
