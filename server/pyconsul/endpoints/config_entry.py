@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from pyconsul.acl.authorizer import Authorizer
+from pyconsul.endpoints.config_entry_rules import check
 from pyconsul.endpoints.futures import then
-from pyconsul.state.config_entries import WILDCARD, encode_config_entry
+from pyconsul.state.config_entries import encode_config_entry
 from pyconsul.state.watch import Read
 from pyconsul.types.config_entries import (
     FIXED_NAMES,
@@ -41,7 +41,6 @@ _READ_BY_SERVICE = frozenset(
 _WRITE_BY_SERVICE = frozenset(
     ("service-defaults", "service-resolver", "service-router", "service-splitter")
 )
-_PROTOCOLS = ("tcp", "http", "http2", "grpc")
 
 
 # -- reads
@@ -135,97 +134,9 @@ def normalise(entry: ConfigEntry) -> ConfigEntry:
     if entry.kind != "mesh":
         given = {**given, "Kind": entry.kind, "Name": name}
     fields = complete(KINDS[entry.kind], given)
-    if entry.kind in _CHECKS:
-        _CHECKS[entry.kind](fields)
+    check(entry.kind, name, fields)
     return replace(entry, name=name, fields=fields)
 
-
-def _service_defaults(fields: dict[str, Any]) -> None:
-    fields["Protocol"] = fields["Protocol"].lower()
-
-
-def _splitter(fields: dict[str, Any]) -> None:
-    if not fields["Splits"]:
-        raise ConsulError("no splits configured")
-    for split in fields["Splits"]:
-        split["Weight"] = float(split["Weight"])
-    # Hundredths, so that weights such as 33.33 add up.
-    total = sum(round(split["Weight"] * 100) for split in fields["Splits"])
-    if total != 10000:
-        raise ConsulError(
-            f"the sum of all split weights must be 100, not {total / 100:f}"
-        )
-
-
-def _resolver(fields: dict[str, Any]) -> None:
-    default = fields["DefaultSubset"]
-    if default and default not in (fields["Subsets"] or {}):
-        raise ConsulError(f'DefaultSubset "{default}" is not a valid subset')
-    redirect = fields["Redirect"]
-    if redirect is not None and not any(redirect.values()):
-        raise ConsulError("Redirect is empty")
-
-
-def _ingress(fields: dict[str, Any]) -> None:
-    ports: set[int] = set()
-    for listener in fields["Listeners"] or ():
-        protocol = listener["Protocol"] = listener["Protocol"].lower() or "tcp"
-        port, services = listener["Port"], listener["Services"]
-        if port in ports:
-            raise ConsulError(f"port {port} declared on two listeners")
-        ports.add(port)
-        if protocol not in _PROTOCOLS:
-            raise ConsulError(
-                "protocol must be 'tcp', 'http', 'http2', or 'grpc'."
-                f" '{protocol}' is an unsupported protocol"
-            )
-        if not services:
-            raise ConsulError(f"No service declared for listener with port {port}")
-        if protocol == "tcp" and len(services) > 1:
-            raise ConsulError(
-                "Multiple services per listener are only supported for protocol ="
-                f" 'http' (listener on port {port})"
-            )
-        for service in services:
-            if not service["Name"]:
-                raise ConsulError(
-                    f"Service name cannot be blank (listener on port {port})"
-                )
-            if service["Name"] == WILDCARD and protocol == "tcp":
-                raise ConsulError(
-                    "Wildcard service name is only valid for protocol = 'http'"
-                    f" (listener on port {port})"
-                )
-
-
-def _terminating(fields: dict[str, Any]) -> None:
-    seen: set[str] = set()
-    for service in fields["Services"] or ():
-        name = service["Name"]
-        if not name:
-            raise ConsulError("Service name cannot be blank.")
-        if name in seen:
-            raise ConsulError(
-                f'service "{name}" was specified more than once within a namespace'
-            )
-        seen.add(name)
-        # A client certificate needs its key and the other way round.
-        if (service["CertFile"] or service["KeyFile"]) and not (
-            service["CAFile"] and service["CertFile"] and service["KeyFile"]
-        ):
-            raise ConsulError(
-                f'service "{name}" must have a CertFile, CAFile, and KeyFile'
-                " specified for TLS origination"
-            )
-
-
-_CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "service-defaults": _service_defaults,
-    "service-splitter": _splitter,
-    "service-resolver": _resolver,
-    "ingress-gateway": _ingress,
-    "terminating-gateway": _terminating,
-}
 
 READS: dict[str, ReadHandler] = {
     "ConfigEntry.Get": get,

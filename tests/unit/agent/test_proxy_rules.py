@@ -89,7 +89,7 @@ def test_exposed_paths() -> None:
 @pytest.mark.parametrize("kind", ["mesh-gateway", "terminating-gateway"])
 def test_gateways(kind: str) -> None:
     assert proxy_problems(kind, None, port=1) == []
-    proxy = {"DestinationServiceName": "a", "Upstreams": [{}], "Mode": "direct"}
+    proxy: dict[str, Any] = {"DestinationServiceName": "a", "Upstreams": [{}]}
     assert proxy_problems(kind, proxy, has_sidecar=True) == [
         f"Port must be non-zero for a {kind}",
         f"A {kind} cannot have a sidecar service defined",
@@ -150,5 +150,5 @@ def test_a_sidecar_is_a_proxy_whatever_kind_it_says() -> None:
     sidecar = sidecar_definition(parent, (), PORTS, 0)
     assert sidecar is not None
     assert sidecar.kind == "connect-proxy"
-    with pytest.raises(BadRequestError, match="Failed Validation: .*\n.*local bind"):
+    with pytest.raises(BadRequestError, match=r"Failed Validation: .*\n.*local bind"):
         validate_completed_sidecar(sidecar)

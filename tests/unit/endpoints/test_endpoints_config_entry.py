@@ -53,5 +53,9 @@ def test_what_cannot_be_is_refused(kind: str, fields: dict[str, Any], text: str)
 
 
 def test_weights_of_hundredths_add_up():
-    weights = [{"Weight": 33.33}, {"Weight": 33.33}, {"Weight": 33.34}]
+    weights = [
+        {"Weight": 33.33, "Service": "a"},
+        {"Weight": 33.33, "Service": "b"},
+        {"Weight": 33.34, "Service": "c"},
+    ]
     assert len(entry("service-splitter", Splits=weights).fields["Splits"]) == 3
