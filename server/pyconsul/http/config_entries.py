@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from pyconsul.http.encoding import (
     join_rows,
     sorted_map,
 )
+from pyconsul.http.numbers import NumberError, parse_uint
 from pyconsul.http.params import (
     check_edition,
     parse_bool,
@@ -77,11 +79,10 @@ def apply(request: Request) -> Answer:
 
 
 def _index(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ConsulError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
-    if int(text) > _MAX_INDEX:
-        raise ConsulError(f'strconv.ParseUint: parsing "{text}": value out of range')
-    return int(text)
+    try:
+        return parse_uint(text)
+    except NumberError as error:
+        raise ConsulError(str(error)) from None
 
 
 def get(request: Request) -> Answer:
@@ -355,7 +356,7 @@ def _as_int(value: Any) -> int | None:
         number = value
     else:
         found = _as_float(value)
-        if found is None:
+        if found is None or not math.isfinite(found):
             return None
         number = int(found)
     return number if -(1 << 63) <= number < 1 << 63 else None

@@ -30,6 +30,8 @@ Kind = Callable[[Any, str], Any]
 
 _MAX_INT = (1 << 63) - 1
 _MAX_UINT = (1 << 64) - 1
+_DIGITS_MAX = 400
+"""Of an integer in a body: a number with more is infinite."""
 
 
 class DecodeError(ValueError):
@@ -209,14 +211,32 @@ def _constant(text: str) -> NoReturn:
     raise DecodeError(f"invalid character '{text[:1]}' looking for beginning of value")
 
 
-_lenient = json.JSONDecoder(parse_constant=_constant)
+def _integer(text: str) -> float:
+    """Return an integer; one that no field can hold only as a float."""
+    return int(text) if len(text) <= _DIGITS_MAX else float(text)
+
+
+def _mended(value: Any) -> Any:
+    """Return a value without lone surrogates, which are no text."""
+    if isinstance(value, str):
+        units = value.encode("utf-16-le", "surrogatepass")
+        return units.decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [_mended(item) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        given = cast("dict[str, Any]", value)
+        return {_mended(key): _mended(item) for key, item in given.items()}
+    return value
+
+
+_lenient = json.JSONDecoder(parse_constant=_constant, parse_int=_integer)
 
 
 def parse_json(body: bytes) -> Any:
     """Return the first JSON value of a body; raises ``DecodeError``."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except ValueError:  # msgspec's own, text that is no UTF-8, and huge numbers
         pass
     except RecursionError:
         raise DecodeError("exceeded max depth") from None
@@ -224,7 +244,7 @@ def parse_json(body: bytes) -> Any:
     if not text:
         raise DecodeError("EOF")
     try:
-        return _lenient.raw_decode(text)[0]
+        return _mended(_lenient.raw_decode(text)[0])
     except json.JSONDecodeError as error:
         if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
             raise DecodeError("unexpected EOF") from None

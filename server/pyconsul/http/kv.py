@@ -12,6 +12,7 @@ from pyconsul.http.encoding import (
     entry_json,
     wants_pretty,
 )
+from pyconsul.http.numbers import NumberError, parse_uint
 from pyconsul.http.params import read, read_options, rows_view
 from pyconsul.http.params import write_options as common_write
 from pyconsul.http.routing import (
@@ -156,9 +157,7 @@ def _exclusive(request: Request, *names: str) -> None:
 
 
 def _uint(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ConsulError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
-    value = int(text)
-    if value >= 1 << 64:
-        raise ConsulError(f'strconv.ParseUint: parsing "{text}": value out of range')
-    return value
+    try:
+        return parse_uint(text)
+    except NumberError as error:
+        raise ConsulError(str(error)) from None

@@ -26,6 +26,7 @@ from pyconsul.http.encoding import (
     sorted_map,
     wants_pretty,
 )
+from pyconsul.http.numbers import NumberError, parse_uint
 from pyconsul.http.params import read, read_options, write_options
 from pyconsul.http.routing import TEXT, Answer, Request, Response, Routes, then
 from pyconsul.types.durations import SECOND, format_duration
@@ -46,7 +47,6 @@ from pyconsul.types.operations import (
 )
 from pyconsul.types.records import ServiceInstance
 
-_MAX_INDEX = (1 << 64) - 1
 _UNHEALTHY = 429
 _STATUSES = ("none", "alive", "leaving", "left", "failed")
 _CONFIG = Shape(
@@ -177,17 +177,12 @@ def set_autopilot_config(request: Request) -> Answer:
 
 
 def _cas(text: str) -> int:
-    problem = ""
-    if not (text.isascii() and text.isdigit()):
-        problem = "invalid syntax"
-    elif int(text[:21]) > _MAX_INDEX:
-        problem = "value out of range"
-    if problem:
+    try:
+        return parse_uint(text)
+    except NumberError as error:
         raise BadRequestError(
-            "Bad request: Error parsing cas value: "
-            f'strconv.ParseUint: parsing "{text}": {problem}'
-        )
-    return int(text)
+            f"Bad request: Error parsing cas value: {error}"
+        ) from None
 
 
 def server_health(request: Request) -> Answer:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from pyconsul.http.encoding import body_response, encode, join_rows
 from pyconsul.http.hot import ANY_CONTACT
+from pyconsul.http.numbers import NumberError, parse_uint
 from pyconsul.http.routing import Answer, Request, Response, then
 from pyconsul.types.durations import DurationError, parse_duration
 from pyconsul.types.errors import (
@@ -25,7 +26,6 @@ from pyconsul.types.errors import (
 )
 from pyconsul.types.messages import NOWHERE, QueryOptions, QuerySource, Reply
 
-_MAX_INDEX = (1 << 64) - 1
 _MS = 1_000_000
 _QUERY = "PreparedQuery."
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
@@ -130,9 +130,10 @@ def wait_options(request: Request) -> dict[str, Any]:
     query = request.query
     index = query.get("index")
     if index:
-        if not (index.isascii() and index.isdigit()) or int(index) > _MAX_INDEX:
-            raise BadRequestError("Invalid index")
-        options["min_query_index"] = int(index)
+        try:
+            options["min_query_index"] = parse_uint(index)
+        except NumberError:
+            raise BadRequestError("Invalid index") from None
     wait = query.get("wait")
     if wait:
         try:

@@ -25,6 +25,8 @@ _UNITS = {
 }
 _PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)")
 _MAX = (1 << 63) - 1
+_DIGITS = 19
+"""Of the largest number of nanoseconds."""
 
 
 class DurationError(BadRequestError):
@@ -54,8 +56,12 @@ def parse_duration(text: str) -> int:
         scale = _UNITS.get(unit)
         if scale is None:
             raise DurationError(f'time: unknown unit "{unit}" in duration "{text}"')
+        whole = whole.lstrip("0")
+        if len(whole) > _DIGITS:
+            raise DurationError(f'time: invalid duration "{text}"')
         total += int(whole or "0") * scale
         if fraction:
+            fraction = fraction[:_DIGITS]
             total += int(fraction) * scale // 10 ** len(fraction)
         rest = rest[match.end() :]
     if total > _MAX:

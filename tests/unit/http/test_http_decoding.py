@@ -72,6 +72,26 @@ def test_nesting_is_bounded() -> None:
         decode(b"[" * 100_000, REGISTER)
 
 
+@pytest.mark.parametrize("text", ["9" * 5000, "-" + "9" * 5000, "1e999"])
+@pytest.mark.parametrize("field", ["Port", "ModifyIndex"])
+def test_numbers_that_no_field_holds_are_refused(text: str, field: str) -> None:
+    body = f'{{"Service": {{"{field}": {text}}}}}'.encode()
+    with pytest.raises(BadRequestError, match="cannot unmarshal number"):
+        decode(body, REGISTER)
+
+
+def test_durations_that_are_too_long_are_refused() -> None:
+    body = f'{{"Check":{{"Definition":{{"Interval":"{"9" * 5000}s"}}}}}}'.encode()
+    with pytest.raises(BadRequestError, match="time: invalid duration"):
+        decode(body, REGISTER)
+
+
+def test_half_a_surrogate_is_no_text() -> None:
+    body = rb'{"Node":"\ud800x\ud83d\ude00","NodeMeta":{"\udfff":"a"}}'
+    fields = decode(body, REGISTER)
+    assert fields == {"Node": "\ufffdx\U0001f600", "NodeMeta": {"\ufffd": "a"}}
+
+
 def test_durations_and_unknown_fields_of_definitions() -> None:
     body = b"""{"Node":"n","Check":{"Name":"c","Definition":{
         "Interval":"1m","TimeoutDuration":2500.7,"Whatever":1}}}"""

@@ -436,3 +436,29 @@ def test_the_root_greets_where_there_is_no_ui(ui_path: str, status: int) -> None
     if not ui_path:
         assert (root.body, root.content_type) == (b"Consul Agent", TEXT)
         assert ask(face, "GET /robots.txt").status == 404
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "text"),
+    [
+        ("GET /v1/kv/a?index={}", 400, "Invalid index"),
+        ("GET /v1/kv/a?wait={}s", 400, "Invalid wait time"),
+        ("GET /v1/kv/a?max_stale={}s", 400, "Invalid max_stale value"),
+        ("PUT /v1/kv/a?flags={}", 500, "value out of range"),
+        ("PUT /v1/kv/a?cas={}", 500, "value out of range"),
+        ("DELETE /v1/kv/a?cas={}", 500, "value out of range"),
+        ("GET /v1/query/a/execute?limit={}", 500, "value out of range"),
+    ],
+)
+@pytest.mark.parametrize("digits", ["9" * 5000, "1" + "0" * 20])
+def test_huge_numbers_are_refused(
+    caller: FakeCaller, line: str, digits: str, status: int, text: str
+) -> None:
+    answer = ask(make_face(caller), line.format(digits))
+    assert (answer.status, text in answer.body.decode()) == (status, True)
+
+
+def test_leading_zeros_do_not_make_a_number_huge(caller: FakeCaller) -> None:
+    flags = "0" * 5000 + "18446744073709551615"
+    assert ask(make_face(caller), f"PUT /v1/kv/a?flags={flags}").status == 200
+    assert caller.calls[-1][1].dir_ent.flags == (1 << 64) - 1
