@@ -120,7 +120,7 @@ _pyconsul() {
         "tls cert create") flags="-additional-dnsname -additional-ipaddress -ca -cli -client -days -dc -domain -key -node -server -help" ;;
         "validate") flags="-config-dir -config-file -config-format -quiet -help" ;;
         "version") flags="-format -help" ;;
-        "watch") flags="-ca-file -ca-path -client-cert -client-key -datacenter -debounce -file -filter -format -handler-timeout -http-addr -http-handler -key -name -on-error -once -passingonly -prefix -service -shell -skip-first -stale -state -tag -tls-server-name -token -token-file -type -help" ;;
+        "watch") flags="-ca-file -ca-path -client-cert -client-key -datacenter -debounce -diff -file -filter -format -handler-timeout -http-addr -http-handler -key -name -on-error -once -output -parallel -passingonly -poll-interval -prefix -query -service -shell -skip-first -stale -state -state-file -tag -tls-server-name -token -token-file -type -help" ;;
     esac
     if [[ -n $words ]]; then
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
