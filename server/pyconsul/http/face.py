@@ -307,4 +307,4 @@ def index_routes(routes: Routes, ui_path: str) -> None:
 
     routes.add("/", GET=index, other=index)
     if ui_path:
-        routes.add("/robots.txt", GET=robots)
+        routes.add("/robots.txt", GET=robots, HEAD=robots)

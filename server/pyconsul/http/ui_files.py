@@ -22,7 +22,8 @@ _NO_SNIFFING = header_line("X-Content-Type-Options", "nosniff")
 
 def add_routes(routes: Routes, path: str, folder: str) -> None:
     """Serve ``folder`` below ``path`` (which ends in a slash)."""
-    routes.add(path, GET=partial(serve, os.path.realpath(folder)))
+    files = partial(serve, os.path.realpath(folder))
+    routes.add(path, GET=files, HEAD=files)
 
 
 def serve(folder: str, request: Request) -> Answer:

@@ -30,7 +30,7 @@ _POLICY = (
 
 def add_routes(routes: Routes, path: str) -> None:
     """Add the page below ``path`` (which ends in a slash)."""
-    routes.add(path, GET=page)
+    routes.add(path, GET=page, HEAD=page)
 
 
 def page(request: Request) -> Answer:

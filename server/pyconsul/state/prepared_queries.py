@@ -133,7 +133,8 @@ class PreparedQueryTable:
         if found is not None:
             if found.template.type:
                 raise ConsulError(
-                    "prepared query templates can only be resolved by name, not by ID"
+                    "prepared query templates can only be resolved up by name, "
+                    "not by ID"
                 )
             return found
         name = wanted.lower()

@@ -111,6 +111,7 @@ def test_longest_pattern_wins() -> None:
         ("POST /", 301, b"Location: /ui/\r\n", b""),
         ("OPTIONS /", 301, b"Location: /ui/\r\n", b""),
         ("GET /robots.txt", 200, b"", b"User-agent: *\nDisallow: /\n"),
+        ("HEAD /robots.txt", 200, b"", None),
         ("OPTIONS /v1/query/a", 200, b"Allow: OPTIONS,GET,PUT,DELETE\r\n", b"{}"),
         ("OPTIONS /v1/query/a/explain", 200, b"Allow: OPTIONS,GET\r\n", b"{}"),
         ("POST /v1/query/a", 405, b"Allow: GET,PUT,DELETE\r\n", None),
@@ -200,3 +201,19 @@ def test_absolute_form_targets() -> None:
     request: Request = make_face().open("GET", b"http://h:1/v1/kv/a?raw", {})
     assert request.argument == "a"
     assert "raw" in request.query
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_missing_slash_is_not_the_argument_of_a_shorter_pattern(method: str) -> None:
+    routes = Routes()
+    routes.add("agent/service/", GET=lambda _: Response(200))
+    routes.add("agent/service/maintenance/", PUT=lambda _: Response(200))
+    assert routes.find("/v1/agent/service/maintenance") is None
+    assert routes.wants_slash("/v1/agent/service/maintenance")
+    found = routes.find("/v1/agent/service/maintenance-of-x")
+    assert found is not None
+    assert found[1] == "maintenance-of-x"
+    # The whole face answers with the way there.
+    moved = ask(make_face(), f"{method} /v1/catalog/service")
+    assert moved.status == 301
+    assert b"Location: /v1/catalog/service/" in moved.headers
