@@ -30,6 +30,8 @@ _METHODS = frozenset(
 )
 _SUBSET = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _SUBSET_LENGTH = 63
+"""Of a label of DNS, which subsets and hosts are made of."""
+_HOST_LENGTH = 255
 _HASHED = ("ring_hash", "maglev")
 _POLICIES = ("", "random", "round_robin", "least_request", *_HASHED)
 _HASH_FIELDS = ("header", "cookie", "query_parameter")
@@ -311,16 +313,61 @@ def _ingress(name: str, fields: Fields) -> None:
                 "Multiple services per listener are only supported for protocol ="
                 f" 'http' (listener on port {port})"
             )
-        for service in services:
-            if not service["Name"]:
-                raise ConsulError(
-                    f"Service name cannot be blank (listener on port {port})"
-                )
-            if service["Name"] == WILDCARD and protocol == "tcp":
-                raise ConsulError(
-                    "Wildcard service name is only valid for protocol = 'http'"
-                    f" (listener on port {port})"
-                )
+        problem = _listener_problem(protocol, services, bool(fields["TLS"]["Enabled"]))
+        if problem:
+            if problem.startswith("Host "):
+                raise ConsulError(problem)
+            raise ConsulError(f"{problem} (listener on port {port})")
+
+
+def _listener_problem(protocol: str, services: list[Fields], tls: bool) -> str:
+    """Return what is wrong with a listener's services and hosts, or ``""``."""
+    names: set[str] = set()
+    declared: set[str] = set()
+    for service in services:
+        name, hosts = service["Name"], service["Hosts"] or ()
+        if protocol == "tcp" and name == WILDCARD:
+            return "Wildcard service name is only valid for protocol = 'http'"
+        if protocol == "tcp" and hosts:
+            return (
+                "Associating hosts to a service is not supported for the tcp protocol"
+            )
+        if not name:
+            return "Service name cannot be blank"
+        if name == WILDCARD and hosts:
+            return "Associating hosts to a wildcard service is not supported"
+        if name in names:
+            return f"Service {name} cannot be added multiple times"
+        names.add(name)
+        for host in hosts:
+            if host in declared:
+                return "Hosts must be unique within a specific listener"
+            declared.add(host)
+            problem = _host_problem(host, tls)
+            if problem:
+                return problem
+    return ""
+
+
+def _host_problem(host: str, tls: bool) -> str:
+    if host == WILDCARD:
+        if not tls:
+            return ""
+        return (
+            "Host '*' is not allowed when TLS is enabled, all hosts must be valid DNS"
+            " records to add as a DNSSAN"
+        )
+    labels = host.removesuffix(".").split(".")
+    if len(host) > _HOST_LENGTH or not all(
+        0 < len(label) <= _SUBSET_LENGTH for label in labels
+    ):
+        return f'Host "{host}" must be a valid DNS hostname'
+    if WILDCARD in host.removeprefix("*."):
+        return (
+            f'Host "{host}" is not valid, a wildcard specifier is only allowed as the'
+            " leftmost label"
+        )
+    return ""
 
 
 def _terminating(name: str, fields: Fields) -> None:

@@ -89,7 +89,7 @@ def get(request: Request) -> Answer:
     """Answer ``config/KIND/NAME`` with an entry, ``config/KIND`` with a list."""
     kind, slash, name = request.argument.partition("/")
     args = ConfigEntryQuery(kind=kind, name=name, **read_options(request))
-    if not (slash and name):
+    if not slash or not kind:
         return read(request, "ConfigEntry.List", args, _list_view)
 
     def view(request: Request, reply: Reply, headers: bytes) -> Response:
@@ -107,8 +107,8 @@ def _list_view(request: Request, reply: Reply, headers: bytes) -> Response:
 
 def delete(request: Request) -> Answer:
     """Remove an entry; one that does not exist is no error."""
-    kind, _, name = request.argument.partition("/")
-    if not kind or not name:
+    kind, slash, name = request.argument.partition("/")
+    if not slash:
         raise NotFoundError("Must provide both a kind and name to delete")
     if kind not in READABLE:
         raise BadRequestError(f"invalid config entry kind: {kind}")

@@ -175,3 +175,37 @@ def test_meta_and_upstreams_are_refused_together() -> None:
         "error in upstream defaults: Name must be empty",
         UpstreamConfig={"Defaults": {"Name": "a"}},
     )
+
+
+LISTENERS: list[tuple[str, list[dict[str, Any]], str]] = [
+    ("tcp", [{"Name": "*"}], "Wildcard service name is only valid for"),
+    ("tcp", [{"Name": "a", "Hosts": ["b"]}], "not supported for the tcp protocol"),
+    ("http", [{"Name": "*", "Hosts": ["b"]}], "hosts to a wildcard service is not"),
+    ("http", [{"Name": "a"}] * 2, "Service a cannot be added multiple times"),
+    (
+        "http",
+        [{"Name": "a", "Hosts": ["h"]}, {"Name": "b", "Hosts": ["h"]}],
+        "Hosts must be unique within a specific listener (listener on port 1)",
+    ),
+    ("http", [{"Name": "a", "Hosts": ["a..b"]}], 'Host "a..b" must be a valid DNS'),
+    ("http", [{"Name": "a", "Hosts": ["*.*.b"]}], 'Host "*.*.b" is not valid, a'),
+    ("http", [{"Name": ""}], "Service name cannot be blank (listener on port 1)"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "services", "text"), LISTENERS)
+def test_listeners(protocol: str, services: list[dict[str, Any]], text: str) -> None:
+    listener = {"Port": 1, "Protocol": protocol, "Services": services}
+    refused("ingress-gateway", text, Listeners=[listener])
+
+
+def test_a_star_is_a_host_without_tls_alone() -> None:
+    services = [{"Name": "a", "Hosts": ["*", "*.b.c", "d."]}]
+    listener = {"Port": 1, "Protocol": "http", "Services": services}
+    assert written("ingress-gateway", Listeners=[listener])["Listeners"]
+    refused(
+        "ingress-gateway",
+        "Host '*' is not allowed when TLS is enabled",
+        Listeners=[listener],
+        TLS={"Enabled": True},
+    )

@@ -167,3 +167,15 @@ def test_gateway_services_are_a_list_or_null():
     assert ask(face, "GET /v1/catalog/gateway-services/g").body == b"null"
     nameless = ask(face, "GET /v1/catalog/gateway-services/")
     assert (nameless.status, nameless.body) == (400, b"Missing gateway name")
+
+
+def test_a_slash_after_the_kind_begins_an_empty_name():
+    caller = FakeCaller()
+    caller.answers["ConfigEntry.Get"] = Reply(None, 7)
+    caller.answers["ConfigEntry.Delete"] = True
+    face = make_face(caller)
+    missing = ask(face, "GET /v1/config/service-defaults/")
+    assert missing.status == 404
+    assert missing.body == b'Config entry not found for "service-defaults" / ""'
+    assert ask(face, "DELETE /v1/config/service-defaults/").body == b"{}"
+    assert ask(face, "DELETE /v1/config/service-defaults").status == 404

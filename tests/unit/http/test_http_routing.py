@@ -206,8 +206,12 @@ def test_absolute_form_targets() -> None:
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_a_missing_slash_is_not_the_argument_of_a_shorter_pattern(method: str) -> None:
     routes = Routes()
-    routes.add("agent/service/", GET=lambda _: Response(200))
-    routes.add("agent/service/maintenance/", PUT=lambda _: Response(200))
+
+    def handler(request: Request) -> Response:
+        return Response(200)
+
+    routes.add("agent/service/", GET=handler)
+    routes.add("agent/service/maintenance/", PUT=handler)
     assert routes.find("/v1/agent/service/maintenance") is None
     assert routes.wants_slash("/v1/agent/service/maintenance")
     found = routes.find("/v1/agent/service/maintenance-of-x")
