@@ -106,6 +106,13 @@ class Options:
         """Return a new TLS context; raises OptionsError for unusable files."""
         import ssl
 
+        if self.ca_file:
+            _check_readable(self.ca_file, "Error loading CA File: ")
+        if bool(self.client_cert) != bool(self.client_key):
+            raise OptionsError("both client cert and client key must be provided")
+        if self.client_cert:
+            _check_readable(self.client_cert)
+            _check_readable(self.client_key)
         try:
             given = [self.ca_data.encode("ascii", "replace").decode()]
             given += [authorities(self.ca_path)] if self.ca_path else []
@@ -116,8 +123,8 @@ class Options:
             if not self.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            if self.client_cert or self.client_key:
-                context.load_cert_chain(self.client_cert, self.client_key or None)
+            if self.client_cert:
+                context.load_cert_chain(self.client_cert, self.client_key)
         except (OSError, ValueError) as error:
             raise OptionsError(f"TLS: {error}") from error
         return context
@@ -310,6 +317,16 @@ def _env_bool(env: Mapping[str, str], name: str, *, default: bool) -> bool:
     except ValueError:
         print(f"[WARN] could not parse {name}", file=sys.stderr)
         return default
+
+
+def _check_readable(path: str, before: str = "") -> None:
+    """Raise OptionsError, worded as Go does, for a file that cannot be opened."""
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise OptionsError(f"{before}open {path}: {reason}") from error
 
 
 def _read_token(path: str) -> str:

@@ -111,7 +111,7 @@ class RemoteExec:
         task.add_done_callback(ended)
 
     async def _handle(self, summons: Summons) -> None:
-        below = f"{summons.prefix}/{summons.session}"
+        below = f"{summons.prefix}/{summons.session}".removeprefix("/")
         try:
             job = await self._read(f"{below}/job")
             if job is None or await self._began(f"{below}/{self._node}/ack"):

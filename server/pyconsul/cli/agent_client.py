@@ -93,7 +93,11 @@ class AgentClient:
 
     def __init__(self, flags: FlagSet) -> None:
         try:
-            self._options = from_flags(flags, os.environ)
+            self._options = options = from_flags(flags, os.environ)
+            given = (options.ca_file, options.ca_path, options.client_cert)
+            if any(given) or options.client_key:
+                # Files that cannot be used are refused, even if nothing uses them.
+                options.ssl_context()
         except OptionsError as error:
             raise CommandError(f"Error connecting to Consul agent: {error}") from None
         namespaced = flags.text("namespace") if "namespace" in flags else ""

@@ -29,7 +29,7 @@ from pyconsul.config.model import (
     Performance,
     Ports,
 )
-from pyconsul.config.refusals import LOG_LEVELS, refuse, warnings
+from pyconsul.config.refusals import LOG_LEVELS, is_cidr, refuse, warnings
 from pyconsul.config.sources import merge, parse_text, read_sources
 from pyconsul.config.support import idle_warnings
 from pyconsul.types.durations import DurationError, parse_duration
@@ -112,6 +112,11 @@ class _Builder:
             "telemetry.prometheus_retention_time",
             telemetry.get("prometheus_retention_time", "0s"),
         )
+        self._problems += [
+            f"allow_write_http_from: invalid cidr: {text}"
+            for text in raw.get("http_config", {}).get("allow_write_http_from", ())
+            if not is_cidr(text)
+        ]
         refuse_problems(self._problems)
         self._zeroes(made)
         addresses = Addresses(raw, self._host)

@@ -134,7 +134,7 @@ def _cluster(fields: Fields, raw: Fields, expect: int) -> Iterator[str]:
     if age is not None and _nanoseconds(age) < REJOIN_AGE_MIN:
         yield "server_rejoin_age_max must be >= 6h0m0s"
     for name in ("serf_lan_allowed_cidrs", "serf_wan_allowed_cidrs"):
-        bad = [text for text in raw.get(name, ()) if not _is_cidr(text)]
+        bad = [text for text in raw.get(name, ()) if not is_cidr(text)]
         if bad:
             word = "error" if len(bad) == 1 else "errors"
             lines = "".join(f"\n\t* invalid cidr: {text}" for text in bad)
@@ -254,7 +254,8 @@ def _first_bad(key: str) -> int:
     return len(key) - len(key) % 4
 
 
-def _is_cidr(text: str) -> bool:
+def is_cidr(text: str) -> bool:
+    """Say whether ``text`` is a network, as ``10.0.0.0/8`` or ``fd00::/8``."""
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:

@@ -160,6 +160,41 @@ def test_an_import_of_something_else_fails(agent: Any, run: Any, data: str) -> N
     assert err.startswith("Cannot unmarshal data: ")
 
 
+def test_an_import_of_null_writes_nothing(agent: Any, run: Any) -> None:
+    assert run("kv", "import", "null") == (0, "", "")
+    assert not agent.asked
+
+
+def test_an_import_refuses_a_key_that_begins_with_a_slash(agent: Any, run: Any) -> None:
+    assert run("kv", "import", '[{"key":"/x","value":"eA=="}]') == (
+        1,
+        "",
+        "Error! Failed writing data for key /x: Invalid key. "
+        "Key must not begin with a '/': /x\n",
+    )
+    assert not agent.asked
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        (
+            "-ca-file=/nowhere/ca",
+            "Error loading CA File: open /nowhere/ca: no such file or directory",
+        ),
+        ("-client-cert=/x", "both client cert and client key must be provided"),
+        ("-client-key=/x", "both client cert and client key must be provided"),
+    ],
+)
+def test_files_of_tls_are_refused_even_without_it(
+    agent: Any, run: Any, flag: str, text: str
+) -> None:
+    status, out, err = run("kv", "get", flag, "a")
+    assert (status, out) == (1, "")
+    assert err == f"Error connecting to Consul agent: {text}\n"
+    assert not agent.asked
+
+
 def test_import_names_the_key_with_bad_base64(agent: Any, run: Any) -> None:
     status, _, err = run("kv", "import", '[{"key":"bad","value":"***"}]')
     assert status == 1

@@ -227,6 +227,10 @@ def test_keys_match_without_case(tmp_path: Path) -> None:
         ),
         (["-dev", '-hcl=datacenter = ""'], "datacenter cannot be empty"),
         (
+            ["-dev", "-allow-write-http-from=x"],
+            "1 error occurred:\n\t* allow_write_http_from: invalid cidr: x",
+        ),
+        (
             ["-dev", '-hcl=primary_datacenter = "A B"'],
             "primary_datacenter can only contain lowercase alphanumeric, - or _ "
             'characters. received: "a b"',
