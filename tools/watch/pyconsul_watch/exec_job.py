@@ -181,7 +181,7 @@ class Session:
     @property
     def below(self) -> str:
         """What all keys of the job begin with."""
-        return f"{self._prefix}/{self.id}/"
+        return f"{self._prefix}/{self.id}/".removeprefix("/")
 
     def create(self, name: str, node: str = "") -> None:
         """Create it; ``node`` is where to, when in another datacenter."""

@@ -39,7 +39,7 @@ async def run(settings: Settings) -> int:
             Client(options=settings.options) as client,
             anyio.create_task_group() as group,
         ):
-            key = f"{settings.prefix}/.lock"
+            key = f"{settings.prefix}/.lock".removeprefix("/")
             if settings.limit == 1:
                 what = f"lock at path: {key}"
                 lock = client.lock(key, name=settings.name, rules=rules)
