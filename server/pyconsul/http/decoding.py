@@ -137,13 +137,18 @@ def ANY(value: Any, where: str) -> Any:
 
 
 def list_of(kind: Kind) -> Kind:
-    """Accept a list; null elements are the element's zero and are dropped."""
+    """Accept a list; null is ``""`` among texts, and dropped elsewhere."""
+    zeros = [""] if kind is STRING else []
 
     def check(value: Any, where: str) -> list[Any]:
         if not isinstance(value, list):
             _refuse(value, where, "[]string")
         items = cast("list[Any]", value)
-        return [kind(item, where) for item in items if item is not None]
+        return [
+            one
+            for item in items
+            for one in (zeros if item is None else [kind(item, where)])
+        ]
 
     return check
 

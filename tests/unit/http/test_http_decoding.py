@@ -3,11 +3,14 @@ from __future__ import annotations
 import pytest
 
 from pyconsul.http.decoding import (
+    INT,
     LOCK_DELAY,
+    STRING,
     build,
     decode,
     decode_as,
     decode_list,
+    list_of,
 )
 from pyconsul.http.shapes import NODE_SERVICE, REGISTER, TXN_OP
 from pyconsul.types.errors import BadRequestError
@@ -142,3 +145,8 @@ def test_lock_delay(given: object, ns: int) -> None:
 def test_build_explains_itself() -> None:
     with pytest.raises(BadRequestError, match=r"^Bad: "):
         build({"Port": "x"}, NodeService, "Bad: ")
+
+
+def test_null_among_texts_is_the_empty_text() -> None:
+    assert list_of(STRING)(["a", None], "") == ["a", ""]
+    assert list_of(INT)([1, None], "") == [1]
