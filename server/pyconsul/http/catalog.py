@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyconsul.http.decoding import build, decode
+from pyconsul.http.decoding import Shape, build, decode
 from pyconsul.http.encoding import (
     TRUE,
     body_response,
@@ -62,10 +62,21 @@ def _write(request: Request, method: str, args: Any) -> Answer:
     )
 
 
+def _decode(body: bytes, shape: Shape) -> dict[str, Any]:
+    """Return a body's fields; says why a namespace is not one of them."""
+    try:
+        return decode(body, shape)
+    except BadRequestError as error:
+        if str(error).endswith('unknown field "Namespace"'):
+            reason = "Namespaces are a Consul Enterprise feature"
+            raise BadRequestError(f"{error} - {reason}") from None
+        raise
+
+
 def register(request: Request) -> Answer:
     """Write a node, a service and checks; the body names the datacenter."""
     check_edition(request)
-    fields = decode(request.body, REGISTER)
+    fields = _decode(request.body, REGISTER)
     fields["Datacenter"] = fields.get("Datacenter") or request.face.options.datacenter
     fields["Token"] = token_of(request)
     return _write(request, "Catalog.Register", build(fields, RegisterRequest))
@@ -74,7 +85,7 @@ def register(request: Request) -> Answer:
 def deregister(request: Request) -> Answer:
     """Remove a service, a check or a whole node."""
     check_edition(request)
-    fields = decode(request.body, DEREGISTER)
+    fields = _decode(request.body, DEREGISTER)
     fields["Datacenter"] = fields.get("Datacenter") or request.face.options.datacenter
     fields.pop("Address", None)
     fields["Token"] = token_of(request)

@@ -462,3 +462,26 @@ def test_leading_zeros_do_not_make_a_number_huge(caller: FakeCaller) -> None:
     flags = "0" * 5000 + "18446744073709551615"
     assert ask(make_face(caller), f"PUT /v1/kv/a?flags={flags}").status == 200
     assert caller.calls[-1][1].dir_ent.flags == (1 << 64) - 1
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        ("PUT /v1/catalog/register", b'{"Node":"n","Namespace":"x"}'),
+        ("PUT /v1/catalog/register", b'{"Service":{"Namespace":"x"}}'),
+        ("PUT /v1/catalog/deregister", b'{"Node":"n","Namespace":"x"}'),
+    ],
+)
+def test_namespaces_of_the_catalog(caller: FakeCaller, line: str, body: bytes) -> None:
+    response = ask(make_face(caller), line, body)
+    assert response.status == 400
+    assert response.body == (
+        b'Request decode failed: json: unknown field "Namespace" - '
+        b"Namespaces are a Consul Enterprise feature"
+    )
+
+
+def test_an_empty_max_stale_is_none(caller: FakeCaller) -> None:
+    caller.answers["Catalog.ListNodes"] = []
+    assert ask(make_face(caller), "GET /v1/catalog/nodes?max_stale=").status == 200
+    assert not caller.calls[-1][1].allow_stale
