@@ -10,15 +10,14 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from envconsul_process import ENVCONSUL, Start, put, starter
+from recorded_cases import run_recorded
 
-CASES = Path(__file__).parents[1] / "tool_cases"
 SHOW = 'echo "start A=$A B=$B N=$((${N:-0}))"; '
 LOOP = "trap 'echo INT; exit 3' INT; trap 'echo TERM; exit 4' TERM; "
 LOOP += "trap 'echo HUP' HUP; " + SHOW + "while :; do sleep 0.02; done"
@@ -475,22 +474,5 @@ def test_as_process_1_it_reaps_orphans(agent: Any, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_the_recorded_cases() -> None:
     """What the reference did, or what is wanted where it does harm."""
-    agent = f"{sys.executable} -m pyconsul.cli.main agent -dev -bind 127.0.0.1 "
-    agent += "-client 127.0.0.1 -node {node} -datacenter {dc} -http-port {http} "
-    agent += "-dns-port {dns} -grpc-port {grpc} -server-port {server} "
-    agent += "-serf-lan-port {lan} -serf-wan-port {wan} -log-level err"
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(CASES / "run_tool_cases.py"),
-            f"--agent={agent}",
-            f"--envconsul={' '.join(ENVCONSUL)}",
-            f"--port={21800 + os.getpid() % 300 * 20}",
-            "envconsul",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert " 0 failed" in done.stdout
+    port = 21800 + os.getpid() % 300 * 20
+    run_recorded("envconsul", port, f"--envconsul={' '.join(ENVCONSUL)}")

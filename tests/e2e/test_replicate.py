@@ -15,10 +15,10 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from recorded_cases import run_recorded
 from running_agent import RunningAgent, free_port
 
 REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
-CASES = Path(__file__).parents[1] / "tool_cases"
 STATUS = "service/consul-replicate/statuses/"
 
 
@@ -363,25 +363,11 @@ def test_exit_statuses_without_an_agent(flags: list[str], status: int) -> None:
 
 @pytest.mark.timeout(200)
 def test_the_recorded_cases() -> None:
-    agent = (
-        f"{sys.executable} -m pyconsul.cli.main agent -dev -bind 127.0.0.1 "
-        "-client 127.0.0.1 -node {node} -datacenter {dc} -http-port {http} "
-        "-dns-port {dns} -grpc-port {grpc} -server-port {server} "
-        "-serf-lan-port {lan} -serf-wan-port {wan} -log-level err"
-    )
     port = 27900 + os.getpid() % 200 * 20
     # By address a prefix needs no datacenter; the case about that needs no source.
     for only, address in (
         ("^(?!config-missing-datacenter)", f" -source-addr=127.0.0.1:{port}"),
         ("^config-missing-datacenter", ""),
     ):
-        done = subprocess.run(
-            [
-                sys.executable, str(CASES / "run_tool_cases.py"), "--no-wan",
-                f"--agent={agent}", f"--replicate={' '.join(REPLICATE)}{address}",
-                f"--port={port}", f"--only={only}", "replicate",
-            ],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-        assert " 0 failed" in done.stdout
+        tool = f"--replicate={' '.join(REPLICATE)}{address}"
+        run_recorded("replicate", port, "--no-wan", tool, f"--only={only}")

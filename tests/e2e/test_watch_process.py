@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from recorded_cases import run_recorded
 
-CASES = Path(__file__).parents[1] / "tool_cases"
 PYCONSUL = (sys.executable, "-m", "pyconsul.cli.main")
 DEADLINE_S = 60.0
 
@@ -162,27 +162,44 @@ def test_once_in_a_script(agent: Any, watch: Start) -> None:
     assert process.wait(30) == 1
 
 
+def test_a_prepared_query_follows_its_service(agent: Any, watch: Start) -> None:
+    web = {"Name": "web", "Port": 80}
+    agent.put("/v1/agent/service/register", web)
+    body = json.dumps({"Name": "nearest", "Service": {"Service": "web"}})
+    assert agent.request("POST", "/v1/query", body.encode())[0] == 200
+    words = ("-query=nearest", "-poll-interval=200ms", "-diff", "-output=jsonl")
+    process = watch(*words)
+    first = line(process)["result"]
+    assert (first["event"], first["added"]) == ("added", ["n1/web"])
+    agent.put("/v1/agent/service/register", web | {"ID": "web2"})
+    second = line(process)["result"]
+    assert (second["event"], second["added"]) == ("changed", ["n1/web2"])
+    assert second["old"] == first["new"]
+
+
+def test_events_are_handled_once_over_restarts(agent: Any, watch: Start) -> None:
+    words = ("-output=jsonl", "-type=event", "-state-file=seen")
+
+    def ended(process: subprocess.Popen[bytes]) -> None:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+    def names(told: Any) -> list[str]:
+        return [one["Name"] for one in told["result"]]
+
+    process = watch(*words)
+    assert names(line(process)) == []
+    agent.put("/v1/event/fire/one", b"")
+    assert names(line(process)) == ["one"]
+    ended(process)
+    agent.put("/v1/event/fire/two", b"")
+    process = watch(*words)
+    assert names(line(process)) == ["two"]
+    ended(process)
+
+
 @pytest.mark.timeout(200)
 def test_the_recorded_cases() -> None:
     """What the reference did."""
-    agent = (
-        f"{sys.executable} -m pyconsul.cli.main agent -dev -bind 127.0.0.1 "
-        "-client 127.0.0.1 -node {node} -datacenter {dc} -http-port {http} "
-        "-dns-port {dns} -grpc-port {grpc} -server-port {server} "
-        "-serf-lan-port {lan} -serf-wan-port {wan} -log-level err"
-    )
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(CASES / "run_tool_cases.py"),
-            f"--agent={agent}",
-            f"--watch={' '.join(PYCONSUL)} watch",
-            f"--port={28900 + os.getpid() % 180 * 20}",
-            "watch",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert " 0 failed" in done.stdout
+    port = 28900 + os.getpid() % 180 * 20
+    run_recorded("watch", port, f"--watch={' '.join(PYCONSUL)} watch")

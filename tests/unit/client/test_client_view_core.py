@@ -47,6 +47,13 @@ def test_unchanged_index_is_no_change_whatever_the_body():
     assert view.data == ["a"]
 
 
+def test_the_index_of_what_is_polled_says_nothing():
+    view = core(blocking=False)
+    tell(view, 1, ["a"])
+    assert tell(view, 1, ["a"]) is Verdict.SAME
+    assert tell(view, 1, ["b"]) is Verdict.CHANGED
+
+
 def test_a_missing_index_still_lets_a_new_body_through():
     view = core()
     tell(view, 0, ["a"])

@@ -29,11 +29,8 @@ HELD = "echo run $CONSUL_INDEX; while [ ! -e $OUT/go ]; do sleep 0.05; done"
         ("-query=a -filter=b", "Invalid parameters: [filter]"),
     ],
 )
-def test_what_cannot_be_together_is_refused(capsys, words, text):
-    assert watch_main(words.split()) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(text)
+def test_what_cannot_be_together_is_refused(refused, words, text):
+    assert refused(watch_main, words).startswith(text)
 
 
 def pairs(agent, index, **flags):

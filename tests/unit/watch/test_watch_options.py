@@ -41,11 +41,8 @@ from pyconsul_watch.cli import watch_main
         ("-file=/does/not/exist.hcl", "/does/not/exist.hcl: no such file or direc"),
     ],
 )
-def test_what_makes_no_sense_is_refused(capsys, words, text):
-    assert watch_main(words.split()) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(text)
+def test_what_makes_no_sense_is_refused(refused, words, text):
+    assert refused(watch_main, words).startswith(text)
 
 
 # -- where and how to ask ---------------------------------------------------------

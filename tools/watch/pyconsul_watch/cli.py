@@ -15,8 +15,6 @@ from urllib.parse import quote, urlencode
 from pyconsul_client.errors import (
     ApiError,
     ClientError,
-    FlagError,
-    HelpRequested,
     OptionsError,
     SettingsError,
 )
@@ -28,6 +26,7 @@ from .flags import PARAMETERS, check, declared, output_of
 from .output import render
 from .shape import shape
 from .spec import Spec, make_spec
+from .words import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,13 +58,9 @@ POST_TIMEOUT = 10.0
 def watch_main(argv: list[str]) -> int:
     """Run the command with the words after ``watch``; return the exit status."""
     flags = declared()
-    try:
-        flags.parse(argv)
-    except HelpRequested:
-        print(flags.help(USAGE), end="")
-        return 0
-    except FlagError as error:
-        return _fail(f"{error}\n{flags.help(USAGE)}", end="")
+    over = read(flags, argv, USAGE)
+    if over is not None:
+        return over
     type = flags.text("type") or ("query" if flags.text("query") else "")
     if not type and not flags.many("file"):
         help_text = flags.help(USAGE)

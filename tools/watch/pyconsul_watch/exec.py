@@ -17,8 +17,6 @@ import time
 
 from pyconsul_client.errors import (
     ClientError,
-    FlagError,
-    HelpRequested,
     OptionsError,
 )
 from pyconsul_client.goflags import FlagSet
@@ -26,6 +24,7 @@ from pyconsul_client.options import add_client_flags, add_server_flags, from_fla
 
 from .exec_job import Agent, Job, Session, make_job
 from .exec_results import Answer, Results
+from .words import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,13 +69,9 @@ def exec_main(argv: list[str], compile_pattern: Compile) -> int:
     Go's text.
     """
     flags = declared()
-    try:
-        flags.parse(argv)
-    except HelpRequested:
-        print(flags.help(USAGE), end="")
-        return 0
-    except FlagError as error:
-        return _fail(f"{error}\n{flags.help(USAGE).rstrip()}")
+    over = read(flags, argv, USAGE)
+    if over is not None:
+        return over
     if not flags.operands:
         help_text = flags.help(USAGE).rstrip()
         return _fail(f"Must specify a command to execute\n\n{help_text}")

@@ -13,13 +13,13 @@ import sys
 from pyconsul_client.errors import (
     ApiError,
     ClientError,
-    FlagError,
-    HelpRequested,
     OptionsError,
 )
 from pyconsul_client.goflags import FlagSet
 from pyconsul_client.oneshot import request
 from pyconsul_client.options import add_client_flags, add_server_flags, from_flags
+
+from .words import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,13 +79,9 @@ class Settings:
 def lock_main(argv: list[str]) -> int:
     """Run the command with the words after ``lock``; return the exit status."""
     flags = declared()
-    try:
-        flags.parse(argv)
-    except HelpRequested:
-        print(flags.help(USAGE), end="")
-        return 0
-    except FlagError as error:
-        return fail(f"{error}\n{flags.help(USAGE).rstrip()}")
+    over = read(flags, argv, USAGE)
+    if over is not None:
+        return over
     if flags.number("n") <= 0:
         return fail("Lock holder limit must be positive")
     if len(flags.operands) < 2:
