@@ -107,7 +107,7 @@ class CheckDefinition(Record, frozen=True, kw_only=True, omit_defaults=True):
             )
         if self.interval > 0 and self.ttl > 0:
             raise BadRequestError("Interval and TTL cannot both be specified")
-        if alias and timed:
+        if alias and self.interval > 0:
             raise BadRequestError("Interval cannot be set for Alias checks")
         if alias and self.ttl > 0:
             raise BadRequestError("TTL must be not be set for Alias checks")
