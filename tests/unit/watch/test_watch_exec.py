@@ -162,7 +162,7 @@ def test_the_last_node_that_can_answer_is_the_end(agent, capfd, flags, nodes):
 
 def test_without_the_catalog_silence_is_the_end(agent, capfd):
     answer(agent, n1__ack=b"", n1__exit=b"0")
-    code, out, err = run(capfd, "-wait-repl=0", "-wait=20ms", "-service=web", "true")
+    code, out, err = run(capfd, "-wait-repl=0", "-wait=2s", "-service=web", "true")
     assert (code, err) == (0, "")
     assert out.endswith("1 / 1 node(s) completed / acknowledged\n")
 
