@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 NAMES = (b"NOTIFY_SOCKET", b"WATCHDOG_USEC", b"WATCHDOG_PID")
 """The variables that are for who was started, and not for its child."""
@@ -20,9 +21,12 @@ class Notifier:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
         pause = environ.get("WATCHDOG_USEC", "")
-        ours = environ.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
+        # As process 1 of a container we are the child of who was started.
+        pids = ("", str(os.getpid()), str(os.getppid()))
+        ours = environ.get("WATCHDOG_PID", "") in pids
         given = pause.isascii() and pause.isdecimal() and len(pause) < 16
         self._watchdog_s = int(pause) / 1e6 if given and ours else 0.0
+        self._is_ready = False
 
     @property
     def active(self) -> bool:
@@ -37,11 +41,14 @@ class Notifier:
         return STATUS_S
 
     def ready(self) -> None:
-        """Say that it runs."""
-        self.send("READY=1")
+        """Say that it runs: once, and again after ``reloading``."""
+        if not self._is_ready:
+            self._is_ready = True
+            self.send("READY=1")
 
     def reloading(self) -> None:
         """Say that settings are read again; ``ready`` ends it."""
+        self._is_ready = False
         self.send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
@@ -52,6 +59,12 @@ class Notifier:
         """Give a sign of life, with a line about the state."""
         line = "".join(c if c.isprintable() else "?" for c in status)
         self.send(f"STATUS={line}" + ("\nWATCHDOG=1" if self._watchdog_s else ""))
+
+    async def keep_telling(self, status: Callable[[], str]) -> None:
+        """Give signs of life until cancelled, if anybody listens."""
+        while self._address:
+            self.alive(status())
+            await asyncio.sleep(self.pause_s)
 
     def send(self, text: str) -> None:
         """Send one datagram."""

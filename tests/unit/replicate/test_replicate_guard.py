@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from replicate_fakes import FakeAgent, Row, make_job, two
 
+from pyconsul_client.tool.notify import Notifier
 from pyconsul_replicate.batches import Fence
 from pyconsul_replicate.errors import LeadLostError, RefusedError
 from pyconsul_replicate.guard import WINDOW_S, Guard, Sight
 from pyconsul_replicate.lead import default_key
 from pyconsul_replicate.model import Rules, parse_pair
-from pyconsul_replicate.notify import Notifier
 from pyconsul_replicate.plan import Delete
 from pyconsul_replicate.report import Counters, size
 from pyconsul_replicate.store import Status, Store

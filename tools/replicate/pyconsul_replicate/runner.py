@@ -9,11 +9,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pyconsul_client.errors import ClientError
 from pyconsul_client.tool import common, exits
 from pyconsul_client.tool.backoff import Backoff
 from pyconsul_client.tool.journal import Journal
+from pyconsul_client.tool.notify import Notifier
 
 from .buckets import MAX_PIECES
 from .config import Config, Side
@@ -21,7 +23,6 @@ from .errors import RefusedError, SetupError
 from .follow import Follower
 from .job import MAX_PASSES, Job
 from .lead import lead
-from .notify import Notifier
 from .page import Page
 from .store import Store
 from .wire import Agent
@@ -189,7 +190,9 @@ async def serve(load: Callable[[], Config], config: Config, journal: Journal) ->
         runner = Runner(config, journal)
         work = asyncio.create_task(runner.run())
         waits = [asyncio.create_task(event.wait()) for event in (stop, reload)]
-        signs = asyncio.create_task(_tell(notifier, runner.jobs))
+        signs = asyncio.create_task(
+            notifier.keep_telling(partial(summary, runner.jobs))
+        )
         try:
             async with Page(config.status_addr, runner.jobs):
                 notifier.ready()
@@ -210,13 +213,6 @@ async def serve(load: Callable[[], Config], config: Config, journal: Journal) ->
             journal.info("settings read again")
         except ClientError as error:
             journal.error(f"reload: {error}; the old settings stay")
-
-
-async def _tell(notifier: Notifier, jobs: Sequence[Job]) -> None:
-    """Give the service manager signs of life, if there is one."""
-    while notifier.active:
-        notifier.alive(summary(jobs))
-        await asyncio.sleep(notifier.pause_s)
 
 
 def summary(jobs: Sequence[Job]) -> str:

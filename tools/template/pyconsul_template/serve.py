@@ -18,6 +18,7 @@ from pathlib import Path
 from pyconsul_client.client import Client
 from pyconsul_client.errors import ClientError
 from pyconsul_client.queries import Query
+from pyconsul_client.tool.notify import NAMES, Notifier
 from pyconsul_client.tool.signals import forwarded
 from pyconsul_client.transport import HttpTransport
 from pyconsul_client.view import Rules, Views
@@ -30,7 +31,6 @@ from pyconsul_template.logs import set_up
 from pyconsul_template.render import TemplateError
 from pyconsul_template.runner import Runner, ViewsLike, print_to_stdout
 from pyconsul_template.status import Status, explanation, status_of, summary
-from pyconsul_template.systemd import Systemd
 from pyconsul_template.telemetry import send
 
 log = logging.getLogger("pyconsul_template")
@@ -57,7 +57,9 @@ class Service:
         self._shared_views: SharedViews | None = None
         self._leads: bool | None = None
         self._started_at = 0.0
-        self._systemd = Systemd(os.environ)
+        self._systemd = Notifier(os.environ)
+        for name in NAMES:
+            os.environ.pop(os.fsdecode(name), None)
 
     async def run(self) -> int:
         """Run until done or stopped; return the exit status."""
