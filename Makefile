@@ -9,9 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Most of the slow tests wait for timers: more workers than cores pay off.
 # The tests start hundreds of programs: none of them has to compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
+# Most of the slow tests wait for timers: more workers than cores pay off.
 WORKERS ?= 3
 
 .DEFAULT_GOAL := test
