@@ -172,7 +172,7 @@ def test_help_is_laid_out(tmp_path: Path, command: str) -> None:
     titles, texts = groups[::2], groups[1::2]
     assert titles == [one for one in ("HTTP API", "Command") if one in titles]
     for text in texts:
-        names = re.findall(r"^  -([\w-]+)(?:=<[\w= ]+>)?$", text, re.MULTILINE)
+        names = re.findall(r"^  -([\w-]+)(?:=<[^>]+>)?$", text, re.MULTILINE)
         assert names == sorted(names)
         assert len(names) == len(re.findall(r"^  -", text, re.MULTILINE))
         assert names

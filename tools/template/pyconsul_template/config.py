@@ -383,7 +383,7 @@ def _options(block: ConsulBlock, environ: Mapping[str, str] | None) -> Options:
             ca_file=used.ca_cert or _in_a_file(used.ca_cert_bytes),
             ca_path=used.ca_path,
             client_cert=used.cert,
-            client_key=used.key,
+            client_key=used.key or used.cert,
             server_name=used.server_name,
         )
     except OptionsError as error:

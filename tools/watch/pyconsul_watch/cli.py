@@ -49,7 +49,8 @@ Usage: pyconsul watch [options] [child...]
   services, nodes, service, checks, event, query. With -file the watches and
   their handlers are those of files instead.
 
-  A child that fails is reported and the watch goes on."""
+  A child that fails with the first answer ends the watch; one that fails
+  later is reported and the watch goes on, see -on-error."""
 
 POST_TIMEOUT = 10.0
 """The reference's default for HTTP handlers."""
