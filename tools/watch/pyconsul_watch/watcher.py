@@ -1,9 +1,9 @@
 """One watch: a view, and a handler called for each change.
 
 The watch outlives its handler: one that fails later than at the first answer is
-reported, one that hangs is killed after its timeout. Changes during a call are joined into one more call
-with the newest data, unless ``How.parallel`` says otherwise. Events are not lost
-by that: a call gets all that came since the last.
+reported, one that hangs is killed after its timeout. Changes during a call are
+joined into one more call with the newest data, unless ``How.parallel`` says
+otherwise. Events are not lost by that: a call gets all that came since the last.
 """
 
 from __future__ import annotations
