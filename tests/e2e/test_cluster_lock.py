@@ -132,6 +132,9 @@ def test_a_place_for_two(cluster: Cluster) -> None:
                     inside.add(number)
                     most, turns = max(most, len(inside)), turns + 1
                     assert len(inside) <= 2
+                    with anyio.move_on_after(20):
+                        while most < 2:  # somebody else comes in beside the first
+                            await anyio.sleep(0.02)
                     await anyio.sleep(0.1)
                     inside.discard(number)
 
@@ -184,7 +187,9 @@ def test_holders_that_sleep(cluster: Cluster, tmp_path: Path) -> None:
     took = time.monotonic() - resumed
     more = (len(ticks.read_text()) - before) // 2
     print(f"ended {took:.2f} s after it woke, {more} ticks later")
-    assert out.startswith("Lock lost, killing child"), out
+    # Whoever is awake first, the keeper or its guard, ends the child.
+    ends = ("Lock lost, killing child", "Error running handler: signal: ")
+    assert out.startswith(ends), out
     assert more <= 20
     second["whole"].send_signal(signal.SIGTERM)
     second["whole"].communicate(timeout=30)

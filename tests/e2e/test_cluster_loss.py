@@ -40,7 +40,10 @@ def wait_for_traffic(link: LossyLink, seconds: float = 150) -> dict[str, list[in
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("direction", ["from the leader", "to the leader"])
+@pytest.mark.parametrize(
+    "direction",
+    ["from the leader", pytest.param("to the leader", marks=pytest.mark.slow)],
+)
 def test_a_share_of_packets_is_lost_one_way(tmp_path: Path, direction: str) -> None:
     network = Namespaces()
     with (
@@ -66,6 +69,7 @@ def test_a_share_of_packets_is_lost_one_way(tmp_path: Path, direction: str) -> N
         cluster.settle()
 
 
+@pytest.mark.slow
 def test_a_follower_hears_little_and_says_all(tmp_path: Path) -> None:
     network = Namespaces()
     with (

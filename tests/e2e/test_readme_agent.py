@@ -67,6 +67,11 @@ def script(names: list[str]) -> Iterator[str]:
             yield block
 
 
+WATCHES = """
+watches = [{ type = "key", key = "app/limit", args = ["tee", "seen"] }]
+"""
+
+
 def typed(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     """Run what a user types, in a network of its own; all of it has to work."""
     for name, body in PROGRAMS.items():
@@ -148,10 +153,17 @@ def test_watches_locks_and_commands(tmp_path: Path) -> None:
     command = watching.partition("#")[0]
     until = "for _ in $(seq 200); do [ -s reloaded ] && break; sleep 0.1; done"
     text = text.replace(watching, f"{command} & watch=$!; {until}; kill $watch")
+    for line in text.splitlines():
+        if "-format=jsonl" in line or "-file watches.hcl" in line:
+            words, pipe, rest = line.partition("#")[0].partition("|")
+            ended = f"{{ timeout 3 {words.strip()} || [ $? = 124 ]; }}"
+            text = text.replace(line, f"{ended} {pipe}{rest}")
+    (tmp_path / "watches.hcl").write_text(WATCHES)
     register = "pyconsul services register -name=web\npyconsul kv put app/limit 10\n"
-    done = typed(tmp_path, agent(register + text))
+    done = typed(tmp_path, agent(have("jq") + register + text))
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "app/limit" in (tmp_path / "reloaded").read_text()
+    assert "app/limit" in (tmp_path / "seen").read_text()
     assert (tmp_path / "backup").read_text() == "saved\n"
     assert (tmp_path / "rendered").read_text() == "true\n"
     assert "Event ID: " in done.stdout

@@ -53,8 +53,8 @@ class ProgramHandler:
 
     async def call(self, index: int, text: str) -> None:
         """Run the program to its end."""
-        try:
-            process = await asyncio.create_subprocess_exec(
+        spawning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *self._argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -62,9 +62,19 @@ class ProgramHandler:
                 env=os.environ | {"CONSUL_INDEX": str(index)},
                 start_new_session=True,
             )
+        )
+        try:
+            process = await asyncio.shield(spawning)
         except (OSError, ValueError) as error:
             self._failed(getattr(error, "strerror", None) or str(error))
             return
+        except asyncio.CancelledError:
+            # It may run already: then it ends with all its children.
+            with contextlib.suppress(OSError, ValueError):
+                process = await spawning
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+            raise
         kept = Tail()
         reading = asyncio.ensure_future(_read(process, kept))
         feeding = asyncio.ensure_future(_feed(process, text.encode() + b"\n"))
