@@ -20,7 +20,7 @@ from recorded_cases import run_recorded
 
 SHOW = 'echo "start A=$A B=$B N=$((${N:-0}))"; '
 LOOP = "trap 'echo INT; exit 3' INT; trap 'echo TERM; exit 4' TERM; "
-LOOP += "trap 'echo HUP' HUP; " + SHOW + "while :; do sleep 0.02; done"
+LOOP += "trap 'echo HUP' HUP; " + SHOW + "while kill -0 $PPID; do sleep 0.02; done"
 STATUS = "-http-addr=unix:s.sock"
 
 
@@ -82,7 +82,7 @@ def test_other_signals_reach_the_child(agent: Any, start: Start) -> None:
         "sh",
         "-c",
         "trap 'echo got USR1' USR1; trap 'echo got WINCH' WINCH; echo start; "
-        "while :; do sleep 0.02; done",
+        "while kill -0 $PPID; do sleep 0.02; done",
     )
     tool.until("start")
     tool.process.send_signal(signal.SIGUSR1)

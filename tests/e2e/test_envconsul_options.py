@@ -17,7 +17,7 @@ from agent_stub import Stub, certificates, serving
 from envconsul_process import ENVCONSUL, Start, put, starter
 from template_process import until
 
-LOOP = "while :; do sleep 0.02; done"
+LOOP = "while kill -0 $PPID; do sleep 0.02; done"
 SAYS = (
     "trap 'echo USR1; exit 3' USR1; trap 'echo INT; exit 5' INT; "
     f"trap 'echo HUP' HUP; echo start A=$A; {LOOP}"

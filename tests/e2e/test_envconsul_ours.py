@@ -21,7 +21,7 @@ from envconsul_process import Start, put, starter
 
 LOOP = (
     "trap 'echo INT; exit 3' INT; trap 'echo HUP' HUP; "
-    'echo "start $$ A=$A B=$B"; while :; do sleep 0.02; done'
+    'echo "start $$ A=$A B=$B"; while kill -0 $PPID; do sleep 0.02; done'
 )
 ENV = "/usr/bin/env"
 NO_RETRY = "-consul-retry=false"

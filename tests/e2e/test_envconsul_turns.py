@@ -12,7 +12,7 @@ import pytest
 from envconsul_process import Start, put, starter
 from template_process import until
 
-SAYS = "trap 'echo HUP' HUP; echo start A=$A; while :; do sleep 0.02; done"
+SAYS = "trap 'echo HUP' HUP; echo start A=$A; while kill -0 $PPID; do sleep 0.02; done"
 LOCK = ("-prefix=app", "-restart-lock=turns/app", "-wait=50ms")
 
 

@@ -16,7 +16,7 @@ from running_agent import RunningAgent
 from template_process import PROGRAM, Start, run, starter, until
 
 ONE = {"contents": "{{ key('a') }}", "destination": "out"}
-LOOP = "while :; do sleep 0.02; done"
+LOOP = "while kill -0 $PPID; do sleep 0.02; done"
 SAYS = (
     "trap 'echo USR1; exit 3' USR1; trap 'echo TERM; exit 4' TERM; "
     "trap 'echo INT; exit 5' INT; trap 'echo HUP $(cat out)' HUP; "

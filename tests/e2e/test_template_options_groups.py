@@ -18,7 +18,7 @@ from running_agent import RunningAgent
 from template_process import Start, run, starter, until
 
 ONE = {"contents": "{{ key('a') }}", "destination": "out"}
-LOOP = "while :; do sleep 0.02; done"
+LOOP = "while kill -0 $PPID; do sleep 0.02; done"
 
 
 @pytest.fixture

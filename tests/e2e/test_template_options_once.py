@@ -186,10 +186,10 @@ def test_the_command_of_a_template(tmp_path: Path, agent: dict[str, str]) -> Non
 def test_a_command_is_killed_as_told(tmp_path: Path, agent: dict[str, str]) -> None:
     (tmp_path / "ends.sh").write_text(
         "trap 'echo told > told; exit 0' USR1\necho $$ > pid\n"
-        "while :; do sleep 0.02; done\n"
+        "while kill -0 $PPID; do sleep 0.02; done\n"
     )
     (tmp_path / "stays.sh").write_text(
-        "trap 'echo told > stayed' USR1\nwhile :; do sleep 0.02; done\n"
+        "trap 'echo told > stayed' USR1\nwhile kill -0 $PPID; do sleep 0.02; done\n"
     )
     for script, made in (("ends.sh", "told"), ("stays.sh", "stayed")):
         block = {

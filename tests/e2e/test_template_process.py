@@ -142,7 +142,7 @@ def test_the_child_is_signalled_and_its_status_is_ours(
     out = tmp_path / "out"
     (tmp_path / "child.sh").write_text(
         f"trap 'echo got $(cat {out})' HUP\ntrap 'exit 7' USR1\necho began $X\n"
-        "while :; do sleep 0.05; done\n"
+        "while kill -0 $PPID; do sleep 0.05; done\n"
     )
     template = templates(
         f"""
