@@ -124,7 +124,7 @@ def test_a_place_for_two(cluster: Cluster) -> None:
     inside: set[int] = set()
     most = turns = 0
 
-    async def contend(number: int) -> None:
+    async def contend(number: int, two: anyio.Event) -> None:
         nonlocal most, turns
         async with client(cluster.nodes[number % 5]) as consul:
             for _ in range(2):
@@ -132,16 +132,18 @@ def test_a_place_for_two(cluster: Cluster) -> None:
                     inside.add(number)
                     most, turns = max(most, len(inside)), turns + 1
                     assert len(inside) <= 2
-                    with anyio.move_on_after(20):
-                        while most < 2:  # somebody else comes in beside the first
-                            await anyio.sleep(0.02)
+                    if most == 2:
+                        two.set()
+                    with anyio.move_on_after(20):  # somebody comes in beside the first
+                        await two.wait()
                     await anyio.sleep(0.1)
                     inside.discard(number)
 
     async def main() -> None:
+        two = anyio.Event()
         async with anyio.create_task_group() as group:
             for number in range(5):
-                group.start_soon(contend, number)
+                group.start_soon(contend, number, two)
 
     anyio.run(main)
     assert (most, turns) == (2, 10)

@@ -151,7 +151,8 @@ def test_only_changed_content_is_handled(agent, tmp_path):
 
 def test_a_signal_reaches_the_running_handler(agent, tmp_path):
     agent.put("/v1/kv/w", [PAIR], index=5)
-    script = "trap 'echo told; exit 0' INT; echo on; while kill -0 $PPID; do sleep 0.05; done"
+    loop = "while kill -0 $PPID; do sleep 0.05; done"
+    script = f"trap 'echo told; exit 0' INT; echo on; {loop}"
     with Command(tmp_path, "-type=key", "-key=w", script) as command:
         command.until("on\n")
         assert command.end() == 0
