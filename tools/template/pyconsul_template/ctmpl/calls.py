@@ -95,6 +95,23 @@ def bound(function: Function, count: int) -> Callable[..., Any]:
                 f" got {type_name(value)}"
             )
 
+    def call_one(value: Any) -> Any:
+        # As below, for the most frequent number of arguments.
+        if value.__class__ is not wanted_one:
+            if value is PENDING:
+                return value
+            check((value,))
+        try:
+            return apply(value)
+        except Exception as error:
+            raise failure(error) from error
+
+    def failure(error: Exception) -> GoExecError:
+        text = str(error) or type(error).__name__
+        if isinstance(error, RecursionError):
+            text = "nested too deeply"
+        return GoExecError(f"error calling {name}: {text}")
+
     def call(*args: Any) -> Any:
         for value in args:
             if value is PENDING:
@@ -107,9 +124,9 @@ def bound(function: Function, count: int) -> Callable[..., Any]:
         try:
             return apply(*args)
         except Exception as error:
-            text = str(error) or type(error).__name__
-            if isinstance(error, RecursionError):
-                text = "nested too deeply"
-            raise GoExecError(f"error calling {name}: {text}") from error
+            raise failure(error) from error
 
+    if count == 1 and not is_any:
+        wanted_one = exact[0]
+        return call_one
     return call

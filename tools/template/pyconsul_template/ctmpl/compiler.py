@@ -207,7 +207,9 @@ class _Compiler:
             return f"{self._constant(constant)},\n"
         mark = self._mark(pipe.at, pipe.commands[0].text)
         value = self._pipe(pipe, dot)
-        return f"{mark}\n(_ if (_ := {value}).__class__ is str else P(_)),\n"
+        # Ports and the like: a number needs no look at what it is.
+        number = 'f"{_}" if _.__class__ is int else P(_)'
+        return f"{mark}\n(_ if (_ := {value}).__class__ is str else {number}),\n"
 
     def _folded(self, pipe: Pipe) -> str | None:
         if len(pipe.commands) == 1 and len(pipe.commands[0].args) == 1:

@@ -98,6 +98,7 @@ class GoTemplate:
             "R": self._elements,
             "R2": self._pairs,
             "str": str,
+            "int": int,
             "__builtins__": {},
         }
         # The code was made from the tree alone: no text of the template is in it.
