@@ -168,7 +168,7 @@ class Memberlist:
         messages = self._outbox.broadcasts()
         if not messages:
             return
-        for node in candidates.pick(self._rng, settings.gossip_nodes):
+        for node in candidates.turns(self._rng, settings.gossip_nodes):
             # Each gets its own: what it says counts as sent once.
             messages = messages or self._outbox.broadcasts()
             if not messages:

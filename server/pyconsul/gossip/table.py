@@ -13,6 +13,8 @@ class RandomSet:
     def __init__(self) -> None:
         self._items: list[Node] = []
         self._at: dict[str, int] = {}
+        self._dealt = 0
+        """How many at the front had their turn in this round."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -48,6 +50,27 @@ class RandomSet:
         if skipped:
             picks = [node for node in picks if node is not skip]
         return picks[:count]
+
+    def turns(self, rng: random.Random, count: int) -> list[Node]:
+        """Return up to ``count`` different nodes, none twice before all had a turn.
+
+        A message is sent but a few times: independent draws would leave out one
+        of a handful of nodes now and then.
+        """
+        items = self._items
+        picks: list[Node] = []
+        while len(picks) < min(count, len(items)):
+            if self._dealt >= len(items):
+                self._dealt = 0
+            at = rng.randrange(self._dealt, len(items))
+            node, other = items[at], items[self._dealt]
+            if node in picks:
+                continue  # of the round that has just ended
+            items[at], items[self._dealt] = other, node
+            self._at[other.name], self._at[node.name] = at, self._dealt
+            self._dealt += 1
+            picks.append(node)
+        return picks
 
 
 class NodeTable:

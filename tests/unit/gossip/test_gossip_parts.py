@@ -354,3 +354,20 @@ def test_versions_must_overlap() -> None:
         check_versions(mine, [remote("x", new, alive)])
     with pytest.raises(MergeRefusedError, match="'x' delegate protocol version"):
         check_versions(mine, [remote("x", bytes((1, 5, 2, 2, 5, 6)), alive)])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 30])
+def test_everybody_has_a_turn_before_anybody_has_two(size: int) -> None:
+    rng = random.Random(size)
+    nodes = RandomSet()
+    members = [node(f"n{number}") for number in range(size)]
+    for member in members:
+        nodes.add(member)
+    dealt = [one.name for _ in range(40) for one in nodes.turns(rng, 3)]
+    assert all(len(nodes.turns(rng, 3)) == min(3, size) for _ in range(10))
+    for start in range(0, len(dealt) - size, size):
+        assert len(set(dealt[start : start + size])) == size
+    gone = members.pop()
+    nodes.discard(gone)
+    later = [one.name for _ in range(40) for one in nodes.turns(rng, 3)]
+    assert set(later) == {member.name for member in members}
