@@ -83,7 +83,9 @@ def test_filters_statuses_and_scripts(cluster: Cluster) -> None:
             "1 / 1 node(s) completed / acknowledged",
         ],
     )
-    status, lines = run(c1, "-node=^c", "case $(hostname) in *) exit 4; esac")
+    status, lines = run(
+        c1, "-wait=10s", "-node=^c", "case $(hostname) in *) exit 4; esac"
+    )
     assert status == 2
     assert "==> c3: finished with exit code 4" in lines
     assert lines[-1] == "3 / 3 node(s) completed / acknowledged"
