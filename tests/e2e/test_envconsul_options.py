@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from agent_stub import Stub, certificates, serving
-from envconsul_process import ENVCONSUL, Start, put, starter
+from envconsul_process import ENVCONSUL, Start, put, shown, starter, write
 from template_process import until
 
 LOOP = "while kill -0 $PPID; do sleep 0.02; done"
@@ -29,19 +29,6 @@ DEAF = f"trap '' INT; echo start A=$A; {LOOP}"
 def start(tmp_path: Path, agent: Any) -> Iterator[Start]:
     """Start envconsul against the agent; it is stopped afterwards."""
     yield from starter(tmp_path, agent)
-
-
-def write(folder: Path, **keys: Any) -> str:
-    """Write a configuration; return the flag that names it."""
-    (folder / "c.json").write_text(json.dumps(keys))
-    return "-config=c.json"
-
-
-def shown(tool: Any) -> dict[str, str]:
-    """Return the environment that ``/usr/bin/env`` printed."""
-    assert tool.wait() == 0, tool.err.read_text()
-    found = dict(line.split("=", 1) for line in tool.text().splitlines())
-    return {k: v for k, v in found.items() if k not in ("PATH", "HOME")}
 
 
 def test_names(agent: Any, start: Start, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -109,3 +110,16 @@ def starter(folder: Path, agent: Any) -> Iterator[Start]:
 def put(agent: Any, **pairs: str) -> None:
     for name, value in pairs.items():
         agent.put(f"/v1/kv/{name.replace('__', '/')}", value.encode())
+
+
+def write(folder: Path, **keys: Any) -> str:
+    """Write a configuration; return the flag that names it."""
+    (folder / "c.json").write_text(json.dumps(keys))
+    return "-config=c.json"
+
+
+def shown(tool: Any) -> dict[str, str]:
+    """Return the environment that ``/usr/bin/env`` printed."""
+    assert tool.wait() == 0, tool.err.read_text()
+    found = dict(line.split("=", 1) for line in tool.text().splitlines())
+    return {k: v for k, v in found.items() if k not in ("PATH", "HOME")}
