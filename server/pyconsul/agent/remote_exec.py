@@ -262,8 +262,11 @@ async def _stream(
     """Write the output until it ends, or the process has and is silent."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=4 * CHUNK)
+    # The transport closes its file later than we do ours: of one descriptor, by
+    # then perhaps another's, that would be the end of the agent.
+    own = os.fdopen(os.dup(output.fileno()), "rb", 0)
     transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), output
+        lambda: asyncio.StreamReaderProtocol(reader), own
     )
     exited = loop.create_task(process.wait())
     reading: asyncio.Task[bytes] | None = None
