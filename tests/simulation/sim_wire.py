@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pyconsul.net.raft_connections import Receiver
 from pyconsul.net.rpc_codec import METHODS
 from pyconsul.net.rpc_errors import broken_call, error_from_text
-from pyconsul.raft import wire
+from pyconsul.raft import wire, wire_readers
 from pyconsul.raft.messages import (
     AppendRequest,
     AppendResponse,
@@ -125,7 +125,7 @@ class SimTransport:
             self.waiting.pop(tag, None)
 
     def _decode(self, data: bytes) -> tuple[int, Message, str]:
-        requests = wire.RequestReader()
+        requests = wire_readers.RequestReader()
         requests.feed(data)
         found = requests.next()
         assert found is not None
@@ -154,7 +154,7 @@ class SimTransport:
         )
 
     def take_answer(self, data: bytes, asked: wire.Asked, address: str) -> None:
-        answers = wire.ResponseReader()
+        answers = wire_readers.ResponseReader()
         answers.feed(data)
         found = answers.next()
         assert found is not None
@@ -206,7 +206,7 @@ class SimTransport:
             result = await future
         if result is None:
             raise ConsulError("the snapshot was refused")
-        answers = wire.ResponseReader()
+        answers = wire_readers.ResponseReader()
         answers.feed(result)
         found = answers.next()
         assert found is not None

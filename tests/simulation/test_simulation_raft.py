@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from pyconsul.raft import wire
+from pyconsul.raft import wire, wire_readers
 from pyconsul.raft.codec import decode_configuration, encode_configuration
 from pyconsul.raft.core import Raft
 from pyconsul.raft.log import RaftLog
@@ -312,13 +312,13 @@ class World:
         core = server.core
         assert core is not None
         if packet.is_answer:
-            answers = wire.ResponseReader()
+            answers = wire_readers.ResponseReader()
             answers.feed(packet.data)
             found = answers.next()
             assert found is not None
             core.step(wire.decode_response(packet.asked, found[1]), self.now)
             return
-        requests = wire.RequestReader()
+        requests = wire_readers.RequestReader()
         requests.feed(packet.data)
         request = requests.next()
         assert request is not None

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
-from pyconsul.raft import wire
+from pyconsul.raft import wire, wire_readers
 from pyconsul.raft.messages import Message, SnapshotRequest
 
 _log = logging.getLogger(__name__)
@@ -228,7 +228,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._answers = wire.ResponseReader()
+        self._answers = wire_readers.ResponseReader()
         self._answered = False
         self._transport: asyncio.Transport | None = None
 

@@ -24,7 +24,7 @@ from pyconsul.net.raft_connections import (
     Slot,
     split_address,
 )
-from pyconsul.raft import wire
+from pyconsul.raft import wire, wire_readers
 from pyconsul.raft.messages import (
     AppendRequest,
     AppendResponse,
@@ -120,7 +120,7 @@ class RaftTransport:
                 while piece := await loop.run_in_executor(None, next, chunks, b""):
                     writer.write(piece)
                     await writer.drain()
-                answers = wire.ResponseReader()
+                answers = wire_readers.ResponseReader()
                 while (found := answers.next()) is None:
                     data = await reader.read(_READ)
                     if not data:
@@ -202,7 +202,7 @@ class RaftTransport:
                 del self._links[key]
 
     async def _serve(self, reader: asyncio.StreamReader, served: Served) -> None:
-        requests = wire.RequestReader()
+        requests = wire_readers.RequestReader()
         while True:
             while (found := requests.next()) is not None:
                 kind, plain = found
@@ -240,7 +240,7 @@ class RaftTransport:
     async def _take(
         self,
         reader: asyncio.StreamReader,
-        requests: wire.RequestReader,
+        requests: wire_readers.RequestReader,
         message: SnapshotRequest,
         asked: wire.Incoming,
     ) -> None:

@@ -16,7 +16,7 @@ from pyconsul.net.disk_store import DiskStore
 from pyconsul.net.log_store import LogStore, MemoryStore
 from pyconsul.net.raft_driver import RaftDriver
 from pyconsul.net.raft_transport import RaftTransport, split_address
-from pyconsul.raft import wire
+from pyconsul.raft import wire, wire_readers
 from pyconsul.raft.core import Raft
 from pyconsul.raft.log import RaftLog
 from pyconsul.raft.messages import (
@@ -450,7 +450,7 @@ class Client:
         self.receiver = Silent()
         self.transport = RaftTransport("me", "127.0.0.1:1")
         self.transport.attach(self.receiver)
-        self.answers = wire.ResponseReader()
+        self.answers = wire_readers.ResponseReader()
 
     async def open(self) -> None:
         self.server = await asyncio.start_server(self.serve, "127.0.0.1", None)

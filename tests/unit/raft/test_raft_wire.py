@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyconsul.raft import wire
+from pyconsul.raft import wire, wire_readers
 from pyconsul.raft.messages import (
     AppendRequest,
     AppendResponse,
@@ -32,7 +32,7 @@ VECTORS = json.loads(
 
 
 def read_request(data: bytes, tag: int = 0) -> tuple[int, wire.Incoming]:
-    reader = wire.RequestReader()
+    reader = wire_readers.RequestReader()
     reader.feed(data)
     found = reader.next()
     assert found is not None
@@ -40,7 +40,7 @@ def read_request(data: bytes, tag: int = 0) -> tuple[int, wire.Incoming]:
 
 
 def read_response(asked: wire.Asked, data: bytes) -> Message:
-    reader = wire.ResponseReader()
+    reader = wire_readers.ResponseReader()
     reader.feed(data)
     found = reader.next()
     assert found is not None
@@ -136,7 +136,7 @@ def test_requests_round_trip_with_identity(message: Message) -> None:
 def test_requests_arrive_in_any_pieces() -> None:
     encoder = wire.Encoder("a", "h:1")
     data = b"".join(encoder.request(m) for m in REQUESTS)
-    reader = wire.RequestReader()
+    reader = wire_readers.RequestReader()
     found: list[Message] = []
     for at in range(0, len(data), 997):
         reader.feed(data[at : at + 997])
@@ -146,7 +146,7 @@ def test_requests_arrive_in_any_pieces() -> None:
 
 
 def test_what_follows_a_snapshot_header_is_raw() -> None:
-    reader = wire.RequestReader()
+    reader = wire_readers.RequestReader()
     reader.feed(wire.Encoder("a", "h:1").request(REQUESTS[6], size=5) + b"\x00\xc1abc")
     assert reader.next() is not None
     assert reader.rest(2) == b"\x00\xc1"
@@ -191,7 +191,7 @@ def test_a_granted_pre_vote_may_name_the_voters_own_term() -> None:
 
 
 def test_an_error_is_a_text_and_a_map() -> None:
-    reader = wire.ResponseReader()
+    reader = wire_readers.ResponseReader()
     reader.feed(wire.Encoder("me", "h:2").error("no way"))
     found = reader.next()
     assert found is not None
@@ -251,15 +251,15 @@ def test_bad_requests_are_named(kind: int, plain: object, text: str) -> None:
 
 
 def test_bad_streams_are_refused() -> None:
-    reader = wire.RequestReader()
+    reader = wire_readers.RequestReader()
     reader.feed(b"\x07")
     with pytest.raises(wire.WireError, match="unknown rpc type 7"):
         reader.next()
-    reader = wire.RequestReader()
+    reader = wire_readers.RequestReader()
     reader.feed(b"\x00\xc1")
     with pytest.raises(wire.WireError, match="bad msgpack"):
         reader.next()
-    answers = wire.ResponseReader()
+    answers = wire_readers.ResponseReader()
     answers.feed(b"\x07")
     with pytest.raises(wire.WireError, match="error text"):
         answers.next()
