@@ -143,8 +143,8 @@ class RaftDriver(RaftPump):
         elif self.core is None or self.core.leadership is None:
             future.set_exception(NoLeaderError())
         else:
-            self._batch.append(command)
-            self._batch_futures.append(future)
+            self.waiting.batch.append(command)
+            self.waiting.batch_futures.append(future)
             if not self._pump_scheduled:
                 self._pump_scheduled = True
                 self._loop.call_soon(self._pump)
@@ -166,9 +166,7 @@ class RaftDriver(RaftPump):
             # Every answered write is applied already; nobody else can write.
             future.set_result(None)
             return future
-        self._read_context += 1
-        self._reads[self._read_context] = future
-        core.read_index(self._read_context)
+        core.read_index(self.waiting.add_read(future))
         self.schedule()
         return future
 

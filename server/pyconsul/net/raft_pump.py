@@ -11,7 +11,6 @@ import asyncio
 import gc
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ from pyconsul.net.raft_snapshots import (
     SnapshotLimits,
     SnapshotSender,
 )
+from pyconsul.net.raft_waiting import Waiting, settle
 from pyconsul.raft.core import Raft
 from pyconsul.raft.messages import (
     BARRIER,
@@ -45,8 +45,6 @@ MAX_SYNCS_QUEUED = 2
 """Batches given to the store at once: one being synced, one ready to go."""
 INSTALL_TICK_S = 0.02
 """How often time passes for the core while a snapshot is being installed."""
-FLUSHED_MAX = 1024
-"""Batches under way whose time is taken; of more the oldest are forgotten."""
 MAX_CALLERS = 64
 """Addresses remembered of servers that sent messages."""
 
@@ -96,17 +94,8 @@ class RaftPump:
         self._failed: ConsulError | None = None
         self._stalled: ConsulError | None = None
         """Why nothing can be proposed now: the disk is full."""
-        self._batch: list[bytes] = []
-        self._batch_futures: list[asyncio.Future[object]] = []
-        self.on_commit: Callable[[float], None] | None = None
-        """Told how many milliseconds a batch of commands took, from being
-        proposed here until its first entry was applied."""
-        self._flushed: deque[tuple[int, float]] = deque(maxlen=FLUSHED_MAX)
-        self._waiting: dict[int, asyncio.Future[object]] = {}
+        self.waiting = Waiting()
         self._lead: Leadership | None = None
-        self._reads: dict[int, asyncio.Future[None]] = {}
-        self._confirmed: list[tuple[int, asyncio.Future[None]]] = []
-        self._read_context = 0
         self._applying: list[Entry] = []
         self._apply_at = 0
         self._in_flight: list[Ready] = []
@@ -159,7 +148,7 @@ class RaftPump:
         self._flush_batch(core)
         core.tick(self._clock())
         try:
-            self._waiting[start(core)] = future
+            self.waiting.proposed[start(core)] = future
         except NotLeaderError:
             future.set_exception(NoLeaderError())
         except ConfigurationError as error:
@@ -174,8 +163,7 @@ class RaftPump:
             self._loop.call_soon(self._pump)
 
     def _flush_batch(self, core: Raft) -> None:
-        batch, self._batch = self._batch, []
-        futures, self._batch_futures = self._batch_futures, []
+        batch, futures = self.waiting.take_batch()
         if not batch:
             return
         try:
@@ -184,9 +172,7 @@ class RaftPump:
             for future in futures:
                 settle(future, NoLeaderError())
             return
-        self._waiting.update(enumerate(futures, first))
-        if self.on_commit is not None:
-            self._flushed.append((first, time.perf_counter()))
+        self.waiting.batch_proposed(first, futures)
 
     def _pump(self) -> None:
         """Move everything that can move, for one slice of time."""
@@ -200,7 +186,7 @@ class RaftPump:
             return
         deadline = time.perf_counter() + SLICE_SECONDS
         while True:
-            if self._batch and len(self._in_flight) < MAX_SYNCS_QUEUED:
+            if self.waiting.batch and len(self._in_flight) < MAX_SYNCS_QUEUED:
                 self._flush_batch(core)
             ready = core.ready()
             if ready is not None:
@@ -220,9 +206,8 @@ class RaftPump:
     def _handle(self, ready: Ready) -> None:
         if ready.messages:
             self._send(ready.messages)
-        for read in ready.reads:
-            if (waiter := self._reads.pop(read.context, None)) is not None:
-                self._confirmed.append((read.index, waiter))
+        if ready.reads:
+            self.waiting.confirm(ready.reads)
         if ready.snapshot is not None:
             self._applying = []
             self._snapshots.installing = True
@@ -290,15 +275,7 @@ class RaftPump:
         lead = core.leadership
         if lead is None or not lead.alone():
             core.step_down()
-        committed = core.log.committed
-        lost = {at: one for at, one in self._waiting.items() if at > committed}
-        futures = [*lost.values(), *self._batch_futures]
-        for index in lost:
-            del self._waiting[index]
-        self._batch.clear()
-        self._batch_futures.clear()
-        for future in futures:
-            settle(future, self._stalled)
+        self.waiting.fail_after(core.log.committed, self._stalled)
         self.schedule()
 
     def _let_time_pass(self, core: Raft) -> None:
@@ -311,7 +288,7 @@ class RaftPump:
         stop = len(entries)
         size = 0
         apply = self.fsm.apply
-        waiting = self._waiting
+        waiting = self.waiting.proposed
         while at < stop:
             entry = entries[at]
             at += 1
@@ -335,33 +312,21 @@ class RaftPump:
         self._snapshots.applied_bytes += size
         self._apply_at = at
         core.applied_to(entries[at - 1].index)
-        flushed, last = self._flushed, entries[at - 1].index
-        while flushed and flushed[0][0] <= last:
-            _, began = flushed.popleft()
-            if self.on_commit is not None:
-                self.on_commit((time.perf_counter() - began) * 1000)
+        self.waiting.applied(entries[at - 1].index)
         if at == stop:
             self._applying = []
         self._release_reads()
         self._snapshots.maybe_take(core)
 
     def _release_reads(self) -> None:
-        core = self.core
-        if not self._confirmed or core is None:
-            return
-        applied = core.log.applied
-        later: list[tuple[int, asyncio.Future[None]]] = []
-        for index, future in self._confirmed:
-            if index > applied:
-                later.append((index, future))
-            elif not future.done():
-                future.set_result(None)
-        self._confirmed = later
+        if self.core is not None:
+            self.waiting.release_reads(self.core.log.applied)
 
     def _note_leadership(self, core: Raft) -> None:
         if core.leadership is not self._lead:
             if self._lead is not None:
-                self._drop_uncommitted(core, self._lead.term)
+                lost = ConsulError("leadership lost while committing log")
+                self.waiting.fail_uncommitted(core.log, self._lead.term, lost)
             self._lead = core.leadership
             self._tell_leader(False)
             if core.leadership is not None:
@@ -398,37 +363,9 @@ class RaftPump:
             except Exception:
                 _log.exception("raft: a leader callback failed")
 
-    def _drop_uncommitted(self, core: Raft, term: int) -> None:
-        """Fail what the lost term has not committed; the rest will be applied."""
-        log = core.log
-        kept = {
-            index: future
-            for index, future in self._waiting.items()
-            if index <= log.committed and log.term(index) == term
-        }
-        for index in kept:
-            del self._waiting[index]
-        self.drop_waiting(ConsulError("leadership lost while committing log"))
-        self._waiting.update(kept)
-
     def drop_waiting(self, error: ConsulError) -> None:
         """Fail what waits: with ``error``, or as never proposed."""
-        unsent: list[asyncio.Future[Any]] = [
-            *self._batch_futures,
-            *self._reads.values(),
-            *(future for _, future in self._confirmed),
-        ]
-        proposed = list(self._waiting.values())
-        self._waiting.clear()
-        self._flushed.clear()
-        self._batch.clear()
-        self._batch_futures.clear()
-        self._reads.clear()
-        self._confirmed.clear()
-        for future in proposed:
-            settle(future, error)
-        for future in unsent:
-            settle(future, self._failed or NoLeaderError())
+        self.waiting.fail_all(error, self._failed or NoLeaderError())
 
     def fail(self, error: ConsulError) -> None:
         """Stop for good: everything that waits or comes fails with ``error``."""
@@ -540,9 +477,3 @@ class RaftPump:
             self.core.persisted(ready)
             self._send(ready.after_persist)
             self._pump()
-
-
-def settle(future: asyncio.Future[Any], error: ConsulError) -> None:
-    """Fail a future, unless its owner has gone."""
-    if not future.done():
-        future.set_exception(error)

@@ -71,7 +71,7 @@ class Rooms:
             RaftGauges(driver.stats, lambda: driver.is_leader, driver.last_contact_ms)
         )
         driver.on_leader_change.append(RaftGauges.on_leader_change(self._metrics))
-        driver.on_commit = self._metrics.samples("raft.commitTime").add
+        driver.waiting.on_commit = self._metrics.samples("raft.commitTime").add
         service = side.rpc_server.service
         service.caller = self.metered(service.caller, "rpc.request")
 
