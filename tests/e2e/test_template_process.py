@@ -203,7 +203,7 @@ def test_the_status_and_a_changed_template(
         ["key", "a"],
         ["key", "none"],
     ]
-    assert template.stop(signal.SIGINT) == 12
+    assert template.stop(signal.SIGINT) == 0
     assert not socket.exists()
 
 

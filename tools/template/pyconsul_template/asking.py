@@ -7,7 +7,7 @@ import socket
 
 import msgspec
 
-from pyconsul_template.endpoint import split_address
+from pyconsul_template.addresses import socket_path, split_address
 from pyconsul_template.status import Status
 
 TIMEOUT_S = 5.0
@@ -28,9 +28,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def fetch_status(address: str) -> Status:
     """Return the status of the instance at ``-status-addr``; raises OSError."""
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        path = "/" + path.lstrip("/") if path.startswith("//") else path
+    if path := socket_path(address):
         connection: http.client.HTTPConnection = _UnixConnection(path)
     else:
         host, port = split_address(address)

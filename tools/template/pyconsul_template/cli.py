@@ -1,8 +1,8 @@
 """The ``pyconsul-template`` command.
 
-Exit status: 0 done or stopped by SIGTERM, 12 stopped by SIGINT or the kill
-signal, 13 wrong flags, 14 the run failed (template, command, missing data), 15
-wrong configuration; with ``-exec`` otherwise the child's.
+Exit status: 0 done or stopped by a signal (12 with ``-exit-code-compat``), 13
+wrong flags, 14 the run failed (template, command, missing data), 15 wrong
+configuration; with ``-exec`` otherwise the child's.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 
 from pyconsul_client.errors import OptionsError
 from pyconsul_client.options import Options, resolve
+from pyconsul_template.addresses import shown_to
 from pyconsul_template.commands import Command, parse_command
 from pyconsul_template.engine import Wait
 from pyconsul_template.files import checked, load_files, merge, parse_text
@@ -73,6 +74,8 @@ MAX_FACTOR = 4
 COMMAND_TIMEOUT = "30s"
 SHORT_QUESTIONS = 8
 """Connections for what is answered at once, at most."""
+STOPPED_COMPAT = 12
+"""Exit status of the reference when its kill signal stopped it."""
 ONCE_ATTEMPTS = 12
 """Failures in a row that end a run with ``once``, as in the reference."""
 _ENVIRONMENT = (
@@ -183,9 +186,10 @@ def settle(
         dedup=DedupPlan(prefix=dedup.prefix, ttl_s=_ttl(dedup.ttl))
         if shares and dedup is not None
         else None,
-        stop_signals=_stop_signals(file.kill_signal),
+        stop_signals=_stop_signals(file),
         reload_signal=signal_number("reload_signal", file.reload_signal),
         status_addr=file.status_addr,
+        shows_renders=shown_to(file.status_addr, file.status_render),
         telemetry=file.telemetry,
         watch_templates=file.watch_templates,
     )
@@ -215,11 +219,12 @@ def _ttl(value: str | int | float) -> float:
     return ttl_s
 
 
-def _stop_signals(name: str | None) -> dict[int, int]:
-    if name is None:
-        return {signal.SIGTERM: 0, signal.SIGINT: 12}
-    number = signal_number("kill_signal", name)
-    return {number: 12} if number else {}
+def _stop_signals(file: FileConfig) -> dict[int, int]:
+    status = STOPPED_COMPAT if file.exit_code_compat else 0
+    if file.kill_signal is None:
+        return {signal.SIGTERM: status, signal.SIGINT: status}
+    number = signal_number("kill_signal", file.kill_signal)
+    return {number: status} if number else {}
 
 
 def _expanded(

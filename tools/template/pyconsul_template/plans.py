@@ -125,10 +125,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     folders: tuple[FolderPlan, ...] = ()
     dedup: DedupPlan | None = None
     stop_signals: Mapping[int, int] = field(
-        default_factory=lambda: {signal.SIGTERM: 0, signal.SIGINT: 12}
+        default_factory=lambda: {signal.SIGTERM: 0, signal.SIGINT: 0}
     )
     """Signals that stop us, with the exit status."""
     reload_signal: int = signal.SIGHUP
     status_addr: str = ""
+    shows_renders: str = "no"
+    """Whom ``/render`` of the status shows the texts: ``no``, ``local``, ``all``."""
     telemetry: TelemetryBlock | None = None
     watch_templates: bool = True

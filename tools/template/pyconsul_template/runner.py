@@ -15,12 +15,9 @@ from typing import Protocol
 
 import anyio
 import anyio.lowlevel
-from msgspec import Struct
 
 from pyconsul_client.queries import Query
-from pyconsul_template import dry
 from pyconsul_template.actions import Change, Commands, RunError
-from pyconsul_template.commands import Command, CommandError, run_command
 from pyconsul_template.config import ConfigError, Settings, TemplatePlan
 from pyconsul_template.dry import print_to_stdout
 from pyconsul_template.each import EachTemplate, Ledger, Made
@@ -29,19 +26,11 @@ from pyconsul_template.folders import listing
 from pyconsul_template.groups import Groups
 from pyconsul_template.looking import Limits, named, stamp
 from pyconsul_template.many import write_all
-from pyconsul_template.output import (
-    OutputError,
-    Target,
-    commit,
-    discard,
-    fix_attributes,
-    line_changes,
-    read_current,
-    stage,
-)
+from pyconsul_template.output import OutputError
 from pyconsul_template.render import TemplateError
 from pyconsul_template.source import Entry, Reader, Source, describe
 from pyconsul_template.syntax import TemplateLike, open_template
+from pyconsul_template.writing import TemplateState, Writer
 
 __all__ = ["RunError", "Runner", "TemplateState", "ViewsLike", "print_to_stdout"]
 
@@ -57,20 +46,6 @@ class ViewsLike(Reader, Protocol):
     def keep(self, queries: set[Query]) -> None:
         """Stop all other views."""
         ...
-
-
-class TemplateState(Struct):
-    """What the status says of one template; times are the wall clock's."""
-
-    renders: int = 0
-    rendered_at: float = 0.0
-    """When it last was complete."""
-    written: int = 0
-    written_at: float = 0.0
-    error: str = ""
-    """Why the last render, check or write failed."""
-    source_error: str = ""
-    """Why the newest text of the template is not in use."""
 
 
 class Runner:
@@ -99,8 +74,6 @@ class Runner:
         self._listings: dict[Path, frozenset[str]] = {}
         self.on_folder: Callable[[], None] = lambda: None
         """Called when a folder of templates has other files."""
-        self.shows_diff = False
-        """Whether a dry run shows a diff instead of the text."""
         self._wake = anyio.Event()
         self._views: ViewsLike | None = None
         self._source: Source | None = None
@@ -108,6 +81,7 @@ class Runner:
         self.engine: Engine[Entry] = Engine([], 0.0)
         self.states = [TemplateState() for _ in settings.templates]
         self.commands = Commands(settings.consul, once=settings.once)
+        self.writer = Writer(settings, self.commands, print_dry)
         self._stats: dict[Path, tuple[int, int, int] | None] = {}
         self._outage = False
         self._checks_at = 0.0
@@ -275,7 +249,9 @@ class Runner:
         state.error = ""
 
         async def write(plan: TemplatePlan, content: bytes) -> Change | None:
-            change = await self._output(plan, state, content, causes, is_first=is_first)
+            change = await self.writer.write(
+                plan, state, content, causes, is_first=is_first
+            )
             if change is not None:
                 state.written += 1
                 state.written_at = time.time()
@@ -309,74 +285,13 @@ class Runner:
         def show(path: Path) -> None:
             self._print_dry(f"- {path}")
 
-        return await write_all(
+        changes = await write_all(
             plan, made, ledger, write, show if self._settings.dry else None
         )
-
-    async def _output(
-        self,
-        plan: TemplatePlan,
-        state: TemplateState,
-        content: bytes,
-        causes: Iterable[Entry],
-        *,
-        is_first: bool,
-    ) -> Change | None:
-        target = plan.target
-        if self._settings.explain:
-            return None
-        content = plan.shape.encoded(content)
-        current = None if target is None else read_current(target)
-        if current == content and target is not None:
-            if not self._settings.dry:
-                fix_attributes(target)
-            log.debug("%s: %s is up to date", plan.name, target.path)
-            if plan.runs_at_start and is_first and not self._settings.dry:
-                return Change(plan, target, current if plan.rolls_back else None)
-            return None
-        if self._settings.dry or target is None:
-            path = None if target is None else target.path
-            if self.shows_diff:
-                self._print_dry(dry.diff(path, current, content))
-            else:
-                self._print_dry(dry.whole(path, content))
-            return None
-        if reason := plan.shape.refusal(current, content):
-            state.error = reason
-            is_blank = not content.strip()
-            if plan.shape.on_empty == "fail" if is_blank else self._settings.once:
-                raise OutputError(f"{target.path}: {reason}")
-            log.error("%s stays as it is: %s", target.path, reason)
-            return None
-        staged = stage(target, content)
-        try:
-            if plan.check is not None:
-                await self._check(plan, plan.check, staged.temporary, target)
-        except CommandError as error:
-            discard(staged)
-            state.error = f"check {error}"
-            if self._settings.once:
-                raise RunError(f"{target.path} stays as it is: check {error}") from None
-            log.error("%s stays as it is: check %s", target.path, error)
-            return None
-        except BaseException:
-            discard(staged)
-            raise
-        commit(staged)
-        if log.isEnabledFor(logging.INFO):
-            came, went = line_changes(current, content)
-            why = ", ".join(describe(entry.query) for entry in causes)
-            why = why or ("a file changed" if state.written else "first render")
-            log.info("wrote %s: +%d -%d lines (%s)", target.path, came, went, why)
-        return Change(plan, target, current if plan.rolls_back else None)
-
-    async def _check(
-        self, plan: TemplatePlan, check: Command, staged: Path, target: Target
-    ) -> None:
-        words = (word.replace("{{ path }}", str(staged)) for word in check.argv)
-        environment = self.commands.environment(plan, [target.path])
-        environment["CHECK_FILE"] = str(staged)
-        await run_command(Command(tuple(words), check.timeout_s), environment)
+        texts = self.states[index].texts
+        for path in texts.keys() - (made.names or texts.keys()):
+            del texts[path]
+        return changes
 
     # What time brings
 

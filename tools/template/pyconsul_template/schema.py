@@ -258,6 +258,8 @@ class FileConfig(Block, kw_only=True):
     block_query_wait: Duration = "60s"
     once: bool = False
     kill_signal: str | None = None
+    exit_code_compat: bool = False
+    """Ours: a stop by a signal is 12 as in the reference, instead of 0."""
     reload_signal: str = "SIGHUP"
     log_level: str = "warn"
     log_file: LogFileBlock | None = None
@@ -275,6 +277,9 @@ class FileConfig(Block, kw_only=True):
     """Ours: no file outside this folder is written."""
     status_addr: str = ""
     """Ours: where the status is served, ``host:port`` or ``unix:/path``."""
+    status_render: bool | None = None
+    """Ours: whether that has ``/render``, the texts, which may hold secrets; not
+    given, only at the loopback address or a socket."""
     telemetry: TelemetryBlock | None = None
     watch_templates: bool = True
     """Ours: a template whose file changes is read again at once."""

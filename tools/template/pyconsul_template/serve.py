@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from pyconsul_template.actions import RunError, consul_environment
 from pyconsul_template.child import Child
 from pyconsul_template.config import ConfigError, Settings
 from pyconsul_template.dedup import SharedViews
-from pyconsul_template.endpoint import serving
+from pyconsul_template.endpoint import Texts, serving
 from pyconsul_template.logs import set_up
 from pyconsul_template.render import TemplateError
 from pyconsul_template.runner import Runner, ViewsLike, print_to_stdout
@@ -69,7 +70,7 @@ class Service:
         self._hang_up = asyncio.Event()
         self._handle_signals()
         try:
-            async with serving(self._settings.status_addr, self.status):
+            async with serving(self._settings.status_addr, self.status, self._texts):
                 telling = asyncio.create_task(
                     self._systemd.keep_telling(lambda: summary(self.status()))
                 )
@@ -89,6 +90,17 @@ class Service:
             return None
         return status_of(self._runner, self._started_at, self._children, self._leads)
 
+    def _texts(self) -> Texts:
+        """Return what was rendered, and whom it may be shown to."""
+        runner = self._runner
+        if runner is None:
+            return Texts(self._settings.shows_renders)
+        return Texts(
+            runner.settings.shows_renders,
+            [plan.shape.encoding for plan in runner.settings.templates],
+            [state.texts for state in runner.states],
+        )
+
     def _handle_signals(self) -> None:
         loop, settings = asyncio.get_running_loop(), self._settings
 
@@ -99,6 +111,9 @@ class Service:
         ours = set(settings.stop_signals)
         for number, status in settings.stop_signals.items():
             loop.add_signal_handler(number, stop, status)
+            if not settings.children:
+                # With a child it goes on to that; alone it is a stop in order.
+                loop.add_signal_handler(signal.SIGTERM, stop, status)
         if settings.reload_signal:
             ours.add(settings.reload_signal)
             loop.add_signal_handler(settings.reload_signal, self._hang_up.set)
@@ -239,7 +254,7 @@ class Service:
         is_first = True
         runner = Runner(settings, print_to_stdout, fetched, self._passed)
         runner.on_folder = self._hang_up.set
-        runner.shows_diff = sys.stdout.isatty()
+        runner.writer.shows_diff = sys.stdout.isatty()
         self._runner = runner
         async with client, views:
             # Caught here: the views' task group would wrap it in a group.

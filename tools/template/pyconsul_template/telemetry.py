@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Callable
 
-from pyconsul_template.endpoint import split_address
+from pyconsul_template.addresses import split_address
 from pyconsul_template.schema import TelemetryBlock, seconds
 from pyconsul_template.status import Status, metrics
 
