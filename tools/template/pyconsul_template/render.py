@@ -46,6 +46,7 @@ from pyconsul_template.lookups import LOOKUP_FILTERS
 from pyconsul_template.more_lookups import MoreLookups
 from pyconsul_template.pending import absorbing
 from pyconsul_template.source import Entry, Source
+from pyconsul_template.sprigs import sprigs_in
 
 NO_VARIABLES: Mapping[str, Any] = {}
 OUTPUT_BYTES_MAX = 256 * 1024 * 1024
@@ -116,15 +117,18 @@ class Rendered(Struct, frozen=True):
 class _Loader(FileSystemLoader):
     """A loader that notes which files it read."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], use: Callable[[str], None]) -> None:
+        """``use`` is told each text before it is compiled."""
         super().__init__(folders)
         self.read: set[Path] = set()
+        self._use = use
 
     def get_source(
         self, environment: Environment, template: str
     ) -> tuple[str, str, Callable[[], bool]]:
         text, name, is_fresh = super().get_source(environment, template)
         self.read.add(Path(name))
+        self._use(text)
         return text, name, is_fresh
 
 
@@ -144,7 +148,7 @@ class Template:
     def _make_environment(self) -> TemplateEnvironment:
         source = self.source
         folders = [source.path.parent] if source.path is not None else []
-        files = self._files = _Loader([*folders, *source.include_path])
+        files = self._files = _Loader([*folders, *source.include_path], self._use)
         loader: BaseLoader = files
         if source.path is None:
             loader = ChoiceLoader([DictLoader({self._label: source.contents}), files])
@@ -179,6 +183,14 @@ class Template:
         environment.filters.update(self._allowed(filters))
         return environment
 
+    def _use(self, text: str) -> None:
+        """Add the functions a text names that are not in every environment."""
+        sprigs = self._allowed(sprigs_in(text))
+        self._environment.globals.update(sprigs)
+        self._environment.filters.update(
+            {name: as_filter(function) for name, function in sprigs.items()}
+        )
+
     def _allowed(
         self, functions: Mapping[str, Callable[..., Any]]
     ) -> dict[str, Callable[..., Any]]:
@@ -197,6 +209,7 @@ class Template:
     def _load(self) -> JinjaTemplate:
         path = self.source.path
         name = self._label if path is None else path.name
+        self._use(self.source.contents + self.source.for_each)
         if path is not None:
             try:
                 with path.open(encoding="utf-8") as file:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from pyconsul_template import helpers as shared
-from pyconsul_template.ctmpl import builtins, encode, helpers, regex, sockaddr, sprig
+from pyconsul_template.ctmpl import (
+    builtins,
+    encode,
+    helpers,
+    regex,
+    sockaddr,
+    sprig_all,
+)
 from pyconsul_template.ctmpl.calls import Function
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.lookups import GoLookups, unsupported
@@ -211,7 +218,7 @@ _PURE: dict[str, tuple[Callable[..., Any], str]] = {
     "spew_sprintln": (println_values, "a*"),
     "spew_printf": (printf, "sa*"),
     "spew_sprintf": (printf, "sa*"),
-    **{f"sprig_{name}": entry for name, entry in sprig.TABLE.items()},
+    **{f"sprig_{name}": entry for name, entry in sprig_all.TABLE.items()},
     **{
         name: (unsupported(name, needs), "a*")
         for names, needs in (

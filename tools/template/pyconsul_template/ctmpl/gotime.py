@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 RFC3339 = "2006-01-02T15:04:05Z07:00"
 _ELEMENT = re.compile(
@@ -70,6 +70,92 @@ _VALUES: dict[str, Callable[[datetime], str]] = {
     "Z0700": lambda t: _zulu(t, ""),
     "Z07": lambda t: _zulu(t, "")[:3],
 }
+
+
+_DIGITS = {
+    **{"2006": ("year", "\\d{4}"), "06": ("short", "\\d{2}")},
+    **{"01": ("month", "\\d{2}"), "1": ("month", "\\d{1,2}")},
+    **{"02": ("day", "\\d{2}"), "2": ("day", "\\d{1,2}"), "_2": ("day", " ?\\d{1,2}")},
+    **{"15": ("hour", "\\d{1,2}"), "03": ("half", "\\d{2}"), "3": ("half", "\\d{1,2}")},
+    **{"04": ("minute", "\\d{2}"), "4": ("minute", "\\d{1,2}")},
+    **{"05": ("second", "\\d{2}"), "5": ("second", "\\d{1,2}")},
+    "002": ("of_year", "\\d{3}"),
+}
+_WORDS = {
+    "January": ("name", "|".join(_MONTHS)),
+    "Jan": ("name", "|".join(month[:3] for month in _MONTHS)),
+    "Monday": ("weekday", "|".join(_DAYS)),
+    "Mon": ("weekday", "|".join(day[:3] for day in _DAYS)),
+    **{"PM": ("noon", "AM|PM"), "pm": ("noon", "am|pm")},
+    "MST": ("zone", "[A-Z]{3,4}"),
+    **dict.fromkeys(("-07:00", "-0700", "-07"), ("offset", "[+-]\\d\\d:?(?:\\d\\d)?")),
+    **dict.fromkeys(
+        ("Z07:00", "Z0700", "Z07"), ("offset", "Z|[+-]\\d\\d:?(?:\\d\\d)?")
+    ),
+}
+
+
+def parsed(layout: str, text: str, zone: tzinfo | None = UTC) -> datetime:
+    """Return the time that ``text`` gives by a layout; raises ``ValueError``.
+
+    ``zone`` is that of a text without one; ``None`` is the machine's own.
+    """
+    pattern, at = "", 0
+    fields: dict[str, str] = {}
+    for number, match in enumerate(_ELEMENT.finditer(layout)):
+        pattern += re.escape(layout[at : match.start()])
+        at = match.end()
+        kind, digits = (_DIGITS | _WORDS).get(match[0], ("fraction", r"[.,]\d+"))
+        fields[f"f{number}"] = kind
+        pattern += f"(?P<f{number}>{digits})"
+        if match[0] in ("05", "5"):
+            # As in Go, digits behind the seconds need no place in the layout.
+            pattern += r"(?P<more>[.,]\d+)?" if "more" not in fields else ""
+            fields["more"] = "fraction"
+    found = re.fullmatch(pattern + re.escape(layout[at:]), text, re.ASCII)
+    if found is None:
+        raise ValueError(f"{text!r} is no time by the layout {layout!r}")
+    given = {kind: found[name] for name, kind in fields.items() if found[name]}
+    moment = _moment(given)
+    offset = given.get("offset")
+    if offset == "Z" or given.get("zone") == "UTC":
+        zone = UTC
+    elif offset:
+        hours, minutes = int(offset[1:3]), int(offset[3:].lstrip(":") or 0)
+        span = timedelta(hours=hours, minutes=minutes)
+        zone = timezone(-span if offset[0] == "-" else span)
+    return moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
+
+
+def _moment(given: dict[str, str]) -> datetime:
+    year = int(given.get("year", "0"))
+    if "short" in given:
+        year = int(given["short"])
+        year += 1900 if year >= 69 else 2000
+    month = int(given.get("month", "1"))
+    if "name" in given:
+        month = next(
+            number
+            for number, name in enumerate(_MONTHS, 1)
+            if name.startswith(given["name"])
+        )
+    hour = int(given.get("hour", "0"))
+    if "half" in given:
+        hour = int(given["half"]) % 12
+        hour += 12 if given.get("noon", "").upper() == "PM" else 0
+    fraction = given.get("fraction", ".0")[1:7].ljust(6, "0")
+    moment = datetime(
+        max(year, 1),
+        month,
+        int(given.get("day", "1")),
+        hour,
+        int(given.get("minute", "0")),
+        int(given.get("second", "0")),
+        int(fraction),
+    )
+    if "of_year" in given:
+        moment += timedelta(days=int(given["of_year"]) - 1)
+    return moment
 
 
 def formatted(moment: datetime, layout: str) -> str:

@@ -30,7 +30,8 @@ from pyconsul_template.ctmpl.values import (
 REPEAT_MAX = 1_000_000
 
 
-def _list(value: Any) -> list[Any]:
+def list_of(value: Any) -> list[Any]:
+    """Return a list's elements, none for nil."""
     if isinstance(value, list | tuple):
         return list(cast("Sequence[Any]", value))
     if value is None:
@@ -38,24 +39,27 @@ def _list(value: Any) -> list[Any]:
     raise GoExecError(f"a {type_name(value)} is no list")
 
 
-def _map(value: Any) -> dict[str, Any]:
+def map_of(value: Any) -> dict[str, Any]:
+    """Return a map, nothing else."""
     if isinstance(value, dict):
         return cast("dict[str, Any]", value)
     raise GoExecError(f"a {type_name(value)} is no map")
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return a value as it prints, nothing for nil."""
     return "" if value is None else printed(value)
 
 
 def _strings(value: Any) -> Strings:
     if isinstance(value, list | tuple):
         items = cast("Sequence[Any]", value)
-        return Strings(_text(item) for item in items if item is not None)
-    return Strings([] if value is None else [_text(value)])
+        return Strings(text_of(item) for item in items if item is not None)
+    return Strings([] if value is None else [text_of(value)])
 
 
-def _whole(value: Any) -> int:
+def whole(value: Any) -> int:
+    """Return a whole number, 0 for what is none."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):
@@ -67,7 +71,8 @@ def _whole(value: Any) -> int:
     return 0
 
 
-def _real(value: Any) -> float:
+def real(value: Any) -> float:
+    """Return a number, 0 for what is none."""
     if isinstance(value, str):
         try:
             return helpers.parse_float(value)
@@ -82,44 +87,44 @@ def _default(default: Any, value: Any = None) -> Any:
 
 def _dict(*pairs: Any) -> dict[str, Any]:
     keys, values = pairs[::2], [*pairs[1::2], ""]
-    return {_text(key): values[number] for number, key in enumerate(keys)}
+    return {text_of(key): values[number] for number, key in enumerate(keys)}
 
 
 def _get(found: Any, key: str) -> Any:
-    table = _map(found)
+    table = map_of(found)
     return table.get(key, "")
 
 
 def _set(found: Any, key: str, value: Any) -> Any:
-    _map(found)[key] = value
+    map_of(found)[key] = value
     return found
 
 
 def _unset(found: Any, key: str) -> Any:
-    _map(found).pop(key, None)
+    map_of(found).pop(key, None)
     return found
 
 
 def _repeat(count: Any, text: str) -> str:
-    times = _whole(count)
+    times = whole(count)
     if not 0 <= times <= REPEAT_MAX or times * len(text) > 64 * REPEAT_MAX:
         raise GoExecError(f"repeat: {times} times is too much")
     return text * times
 
 
 def _trunc(count: Any, text: str) -> str:
-    size = _whole(count)
+    size = whole(count)
     if size < 0:
         return text[size:] if -size < len(text) else text
     return text[:size]
 
 
 def _until(stop: Any) -> list[int]:
-    return _until_step(0, stop, 1 if _whole(stop) >= 0 else -1)
+    return _until_step(0, stop, 1 if whole(stop) >= 0 else -1)
 
 
 def _until_step(start: Any, stop: Any, step: Any) -> list[int]:
-    first, last, by = _whole(start), _whole(stop), _whole(step)
+    first, last, by = whole(start), whole(stop), whole(step)
     if by == 0 or (last < first) != (by < 0):
         return []
     found = range(first, last, by)
@@ -130,25 +135,16 @@ def _until_step(start: Any, stop: Any, step: Any) -> list[int]:
 
 def _uniq(values: Any) -> list[Any]:
     found: list[Any] = []
-    for value in _list(values):
+    for value in list_of(values):
         if value not in found:
             found.append(value)
     return found
 
 
-def _substr(start: Any, end: Any, text: str) -> str:
-    first, last = _whole(start), _whole(end)
-    if first < 0:
-        return text[: max(last, 0)]
-    if last < 0 or last > len(text):
-        return text[first:]
-    return text[first:last]
-
-
 def _merge(target: Any, *sources: Any) -> Any:
-    found = _map(target)
+    found = map_of(target)
     for source in sources:
-        for key, value in _map(source).items():
+        for key, value in map_of(source).items():
             old = found.get(key)
             if isinstance(old, dict) and isinstance(value, dict):
                 _merge(cast("Any", old), cast("Any", value))
@@ -158,11 +154,11 @@ def _merge(target: Any, *sources: Any) -> Any:
 
 
 def _pick(found: Any, *names: str) -> dict[str, Any]:
-    return {key: value for key, value in _map(found).items() if key in names}
+    return {key: value for key, value in map_of(found).items() if key in names}
 
 
 def _omit(found: Any, *names: str) -> dict[str, Any]:
-    return {key: value for key, value in _map(found).items() if key not in names}
+    return {key: value for key, value in map_of(found).items() if key not in names}
 
 
 def _dig(*args: Any) -> Any:
@@ -170,7 +166,7 @@ def _dig(*args: Any) -> Any:
         raise GoExecError("dig needs at least three arguments")
     *path, default, found = args
     for name in path:
-        table = _map(found)
+        table = map_of(found)
         if name not in table:
             return default
         found = table[name]
@@ -186,24 +182,24 @@ def _required(text: str, value: Any) -> Any:
 
 
 def _divided(a: Any, b: Any) -> Long:
-    first, second = _whole(a), _whole(b)
+    first, second = whole(a), whole(b)
     if not second:
         raise GoExecError("runtime error: integer divide by zero")
     return Long(int(shared.divide(second, first)))
 
 
 def _remainder(a: Any, b: Any) -> Long:
-    return Long(_whole(a) - _whole(b) * _divided(a, b))
+    return Long(whole(a) - whole(b) * _divided(a, b))
 
 
 def _total(*values: Any) -> Long:
-    return Long(sum(map(_whole, values)))
+    return Long(sum(map(whole, values)))
 
 
 def _product(*values: Any) -> Long:
     found = 1
     for value in values:
-        found = (found * _whole(value)) % helpers.WORD
+        found = (found * whole(value)) % helpers.WORD
     return Long(found - helpers.WORD if found >= helpers.WORD // 2 else found)
 
 
@@ -211,12 +207,20 @@ def _joined(separator: str, values: Any) -> str:
     return bounded(separator.join(_strings(values)))
 
 
+def moment_of(value: Any) -> datetime:
+    """Return a time, or the one that is so many seconds after 1970."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return datetime.fromtimestamp(value, UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise GoExecError(f"{error}") from None
+    raise GoExecError(f"a {type_name(value)} is no time")
+
+
 def _date(layout: str, moment: Any) -> str:
-    if isinstance(moment, int | float):
-        moment = datetime.fromtimestamp(moment, UTC)
-    if not isinstance(moment, datetime):
-        raise GoExecError(f"a {type_name(moment)} is no time")
-    return gotime.formatted(moment, layout)
+    return gotime.formatted(moment_of(moment).astimezone(), layout)
 
 
 def _nindent(spaces: Any, text: str) -> str:
@@ -224,7 +228,7 @@ def _nindent(spaces: Any, text: str) -> str:
 
 
 def _indented(spaces: Any, text: str) -> str:
-    count = _whole(spaces)
+    count = whole(spaces)
     if not 0 <= count <= shared.INDENT_MAX:
         raise GoExecError(f"indent: {count} is not from 0 to {shared.INDENT_MAX}")
     pad = " " * count
@@ -232,12 +236,12 @@ def _indented(spaces: Any, text: str) -> str:
 
 
 def _first(values: Any) -> Any:
-    found = _list(values)
+    found = list_of(values)
     return found[0] if found else None
 
 
 def _last(values: Any) -> Any:
-    found = _list(values)
+    found = list_of(values)
     return found[-1] if found else None
 
 
@@ -260,47 +264,43 @@ def _coalesce(*values: Any) -> Any:
 
 
 def _has_key(found: Any, key: str) -> bool:
-    return key in _map(found)
+    return key in map_of(found)
 
 
 def _quote(*values: Any) -> str:
-    return " ".join(quoted(_text(value)) for value in values if value is not None)
+    return " ".join(quoted(text_of(value)) for value in values if value is not None)
 
 
 def _squote(*values: Any) -> str:
-    return " ".join(f"'{_text(value)}'" for value in values if value is not None)
+    return " ".join(f"'{text_of(value)}'" for value in values if value is not None)
 
 
 def _has(needle: Any, values: Any) -> bool:
-    return needle in _list(values)
+    return needle in list_of(values)
 
 
 def _append(values: Any, value: Any) -> list[Any]:
-    return [*_list(values), value]
+    return [*list_of(values), value]
 
 
 def _prepend(values: Any, value: Any) -> list[Any]:
-    return [value, *_list(values)]
+    return [value, *list_of(values)]
 
 
 def _concat(*lists: Any) -> list[Any]:
-    return [item for values in lists for item in _list(values)]
+    return [item for values in lists for item in list_of(values)]
 
 
 def _without(values: Any, *dropped: Any) -> list[Any]:
-    return [value for value in _list(values) if value not in dropped]
+    return [value for value in list_of(values) if value not in dropped]
 
 
 def _keys(*maps: Any) -> Strings:
-    return Strings(key for found in maps for key in keys_sorted(_map(found)))
+    return Strings(key for found in maps for key in keys_sorted(map_of(found)))
 
 
 def _values(*maps: Any) -> list[Any]:
-    return [found[key] for found in map(_map, maps) for key in keys_sorted(found)]
-
-
-def _plural(one: str, many: str, count: Any) -> str:
-    return one if _whole(count) == 1 else many
+    return [found[key] for found in map(map_of, maps) for key in keys_sorted(found)]
 
 
 _INDEXED_SPLIT = "_"
@@ -328,19 +328,19 @@ def _new_list(*values: Any) -> list[Any]:
 
 
 def _rest(values: Any) -> list[Any]:
-    return _list(values)[1:]
+    return list_of(values)[1:]
 
 
 def _initial(values: Any) -> list[Any]:
-    return _list(values)[:-1]
+    return list_of(values)[:-1]
 
 
 def _compact(values: Any) -> list[Any]:
-    return [value for value in _list(values) if value]
+    return [value for value in list_of(values) if value]
 
 
 def _reverse(values: Any) -> list[Any]:
-    return _list(values)[::-1]
+    return list_of(values)[::-1]
 
 
 def _sort_alpha(values: Any) -> Strings:
@@ -352,7 +352,7 @@ def _no_space(text: str) -> str:
 
 
 def _cat(*values: Any) -> str:
-    return " ".join(_text(value) for value in values if value is not None)
+    return " ".join(text_of(value) for value in values if value is not None)
 
 
 def _contains(part: str, text: str) -> bool:
@@ -380,23 +380,23 @@ def _regex_replace(pattern: str, text: str, replacement: str) -> str:
 
 
 def _long(value: Any) -> Long:
-    return Long(_whole(value))
+    return Long(whole(value))
 
 
 def _add_one(value: Any) -> Long:
-    return Long(_whole(value) + 1)
+    return Long(whole(value) + 1)
 
 
 def _difference(a: Any, b: Any) -> Long:
-    return Long(_whole(a) - _whole(b))
+    return Long(whole(a) - whole(b))
 
 
 def _greatest(*values: Any) -> Long:
-    return Long(max(map(_whole, values)))
+    return Long(max(map(whole, values)))
 
 
 def _least(*values: Any) -> Long:
-    return Long(min(map(_whole, values)))
+    return Long(min(map(whole, values)))
 
 
 def _now() -> datetime:
@@ -452,7 +452,6 @@ TABLE: dict[str, tuple[Callable[..., Any], str]] = {
     "trimPrefix": (shared.trim_prefix, "ss"),
     "trimSuffix": (shared.trim_suffix, "ss"),
     "trunc": (_trunc, "as"),
-    "substr": (_substr, "aas"),
     "nospace": (_no_space, "s"),
     "cat": (_cat, "a*"),
     "quote": (_quote, "a*"),
@@ -469,8 +468,7 @@ TABLE: dict[str, tuple[Callable[..., Any], str]] = {
     "splitList": (_split_list, "ss"),
     "indent": (_indented, "as"),
     "nindent": (_nindent, "as"),
-    "plural": (_plural, "ssa"),
-    "toString": (_text, "a"),
+    "toString": (text_of, "a"),
     "b64enc": (shared.base64_encode, "s"),
     "b64dec": (helpers.base64_decode, "s"),
     "sha256sum": (shared.sha256_hex, "s"),
@@ -480,9 +478,9 @@ TABLE: dict[str, tuple[Callable[..., Any], str]] = {
     "regexFindAll": (_regex_find_all, "ssi"),
     "regexReplaceAll": (_regex_replace, "sss"),
     # Numbers
-    "int": (_whole, "a"),
+    "int": (whole, "a"),
     "int64": (_long, "a"),
-    "float64": (_real, "a"),
+    "float64": (real, "a"),
     "add": (_total, "a*"),
     "add1": (_add_one, "a"),
     "sub": (_difference, "aa"),
@@ -491,7 +489,7 @@ TABLE: dict[str, tuple[Callable[..., Any], str]] = {
     "mod": (_remainder, "aa"),
     "max": (_greatest, "aa*"),
     "min": (_least, "aa*"),
-    "atoi": (_whole, "s"),
+    "atoi": (whole, "s"),
     # Other formats, versions, time
     "toJson": (encode.to_json, "a"),
     "toPrettyJson": (encode.to_json_pretty, "a"),
