@@ -10,33 +10,28 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
 import msgspec
 
-from pyconsul.net.rpc_conversation import Conversation, Service
+from pyconsul.net.rpc_conversation import Service
+from pyconsul.net.rpc_links import (
+    READER_LIMIT,
+    CountedStreams,
+    ServerLink,
+    SingleLink,
+    SnapshotHook,
+    SnapshotStart,
+)
 from pyconsul.net.rpc_stream import (
-    MALFORMED,
     MIB,
-    FramingError,
     Methods,
     known_methods,
-    msgpack,
-    new_unpacker,
 )
-from pyconsul.net.yamux_link import YamuxLink
 from pyconsul.types.errors import StartError
 from pyconsul.types.messages import Caller
-from pyconsul.yamux import (
-    Event,
-    StreamData,
-    StreamDrained,
-    StreamEnded,
-    StreamOpened,
-    StreamReset,
-    YamuxSettings,
-)
+from pyconsul.yamux import YamuxSettings
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +41,6 @@ TAG_MULTIPLEX_OLD = 2
 TAG_MULTIPLEX = 4
 TAG_SNAPSHOT = 5
 _POLL_S = 0.01  # while stopping
-_READER_LIMIT = 256 * 1024
-_MAX_SNAPSHOT_REQUEST = 64 * 1024
 _REFUSED = {
     TAG_MULTIPLEX_OLD: "the old multiplexing is not served",
     3: "TLS is not configured",
@@ -66,12 +59,6 @@ class RaftAcceptor(Protocol):
     ) -> Coroutine[Any, Any, None]:
         """Serve the connection until it ends; run in a task of the server."""
         ...
-
-
-SnapshotHook = Callable[
-    [asyncio.StreamReader, asyncio.StreamWriter, Any], Coroutine[Any, Any, None]
-]
-"""Serves a snapshot stream: reader, writer, the plain request map."""
 
 
 class RpcServerLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +100,7 @@ class RpcServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._by_ip: Counter[str] = Counter()
         self._transports: dict[asyncio.BaseTransport, str] = {}
-        self._links: set[_ServerLink] = set()
+        self._links: set[ServerLink] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -206,16 +193,16 @@ class RpcServer:
     def serve(self, transport: asyncio.Transport, tag: int, rest: bytes) -> None:
         """Go on with a connection whose first byte was ``tag``."""
         if tag == TAG_MULTIPLEX:
-            link = _ServerLink(self, transport)
+            link = ServerLink(self, transport)
             self._links.add(link)
             _switch(transport, link, rest)
         elif tag == TAG_SINGLE:
-            _switch(transport, _SingleLink(self, transport), rest)
+            _switch(transport, SingleLink(self, transport), rest)
         elif tag == TAG_RAFT and self.raft is not None:
             reader, writer = self.open_streams(transport, rest)
             self.run("raft", writer, self.raft.accept(reader, writer))
         elif tag == TAG_SNAPSHOT and self.snapshot is not None:
-            _switch(transport, _SnapshotStart(self, transport, self.snapshot), rest)
+            _switch(transport, SnapshotStart(self, transport, self.snapshot), rest)
         else:
             reason = _REFUSED.get(tag, "unrecognized RPC byte")
             peer = transport.get_extra_info("peername")
@@ -226,8 +213,8 @@ class RpcServer:
         self, transport: asyncio.Transport, rest: bytes
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Hand a connection over to asyncio streams; ``rest`` was read already."""
-        reader = asyncio.StreamReader(limit=_READER_LIMIT, loop=self.loop)
-        protocol = _CountedStreams(self, transport, reader)
+        reader = asyncio.StreamReader(limit=READER_LIMIT, loop=self.loop)
+        protocol = CountedStreams(self, transport, reader)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if rest:
@@ -256,7 +243,7 @@ class RpcServer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def forget_link(self, link: _ServerLink) -> None:
+    def forget_link(self, link: ServerLink) -> None:
         """Tick a link no more."""
         self._links.discard(link)
 
@@ -306,208 +293,3 @@ class _FirstByte(asyncio.Protocol):
             self._timer.cancel()
         if self._transport is not None:
             self._server.forget(self._transport)
-
-
-class _ServerLink(YamuxLink):
-    """A yamux connection: one conversation a stream."""
-
-    def __init__(self, server: RpcServer, transport: asyncio.Transport) -> None:
-        super().__init__(server.loop, client=False, settings=server.limits.yamux)
-        self.buffered = 0
-        self._server = server
-        self._accepted = transport
-        self._conversations: dict[int, Conversation] = {}
-        self.connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._server.forget(self._accepted)
-        super().connection_lost(exc)
-
-    def go_away(self) -> None:
-        """Ask the client to open no more streams."""
-        self.session.go_away()
-        self.schedule_flush()
-
-    def on_event(self, event: Event) -> None:
-        conversations = self._conversations
-        match event:
-            case StreamData(stream, data):
-                conversation = conversations.get(stream)
-                if conversation is None:
-                    self.session.consumed(stream, len(data))
-                    return
-                try:
-                    conversation.receive(data)
-                except FramingError as error:
-                    self._malformed(stream, conversation, error)
-            case StreamOpened(stream):
-                self.session.accept(stream)
-                conversations[stream] = Conversation(self._server.service, self, stream)
-            case StreamEnded(stream):
-                conversation = conversations.pop(stream, None)
-                if conversation is not None and conversation.busy:
-                    # Nobody waits for the answer any more.
-                    conversation.cancel()
-                    self.session.reset(stream)
-                else:
-                    if conversation is not None:
-                        conversation.cancel()
-                    self.session.finish(stream)
-            case StreamReset(stream):
-                conversation = conversations.pop(stream, None)
-                if conversation is not None:
-                    conversation.cancel()
-            case StreamDrained(stream):
-                conversation = conversations.get(stream)
-                if conversation is not None:
-                    try:
-                        conversation.resume()
-                    except FramingError as error:
-                        self._malformed(stream, conversation, error)
-            case _:
-                pass
-
-    def after_events(self) -> None:
-        if self.buffered > self._server.limits.max_buffered:
-            self.drop("too many incomplete requests")
-
-    def on_gone(self, reason: str) -> None:
-        if reason != "EOF":
-            _log.warning("rpc: multiplexed connection dropped: %s", reason)
-        self._server.forget_link(self)
-        conversations, self._conversations = self._conversations, {}
-        for conversation in conversations.values():
-            conversation.cancel()
-
-    # The channel of the conversations.
-
-    def write(self, stream: int, data: bytes) -> bool:
-        self.session.send(stream, data)
-        self.schedule_flush()
-        return not self.session.pending(stream)
-
-    def consumed(self, stream: int, size: int) -> None:
-        self.session.consumed(stream, size)
-
-    def finish(self, stream: int) -> None:
-        self.session.finish(stream)
-        self.schedule_flush()
-
-    def _malformed(
-        self, stream: int, conversation: Conversation, error: FramingError
-    ) -> None:
-        _log.warning("rpc: stream dropped: %s", error)
-        del self._conversations[stream]
-        conversation.cancel()
-        self.session.reset(stream)
-
-
-class _SingleLink(asyncio.Protocol):
-    """A bare connection: one conversation."""
-
-    def __init__(self, server: RpcServer, transport: asyncio.Transport) -> None:
-        self.buffered = 0
-        self._server = server
-        self._transport = transport
-        self._conversation = Conversation(server.service, self)
-        self._full = False
-        self._held = 0
-        self._paused = False
-
-    def data_received(self, data: bytes) -> None:
-        self._held += len(data)
-        try:
-            self._conversation.receive(data)
-        except FramingError as error:
-            self._malformed(error)
-        if self._held > self._server.limits.max_held and self._conversation.busy:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._server.forget(self._transport)
-        self._conversation.cancel()
-
-    def pause_writing(self) -> None:
-        self._full = True
-
-    def resume_writing(self) -> None:
-        self._full = False
-        try:
-            self._conversation.resume()
-        except FramingError as error:
-            self._malformed(error)
-
-    # The channel of the conversation.
-
-    def write(self, stream: int, data: bytes) -> bool:
-        self._transport.write(data)
-        return not self._full
-
-    def consumed(self, stream: int, size: int) -> None:
-        self._held -= size
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
-
-    def finish(self, stream: int) -> None:
-        self._transport.close()
-
-    def _malformed(self, error: FramingError) -> None:
-        _log.warning("rpc: connection dropped: %s", error)
-        self._transport.abort()
-
-
-class _CountedStreams(asyncio.StreamReaderProtocol):
-    """asyncio's stream protocol, counted by the server."""
-
-    def __init__(
-        self,
-        server: RpcServer,
-        transport: asyncio.Transport,
-        reader: asyncio.StreamReader,
-    ) -> None:
-        super().__init__(reader, loop=server.loop)
-        self._server = server
-        self._counted = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._server.forget(self._counted)
-        super().connection_lost(exc)
-
-
-class _SnapshotStart(asyncio.Protocol):
-    """Reads the request of a snapshot stream, then hands the rest over."""
-
-    def __init__(
-        self, server: RpcServer, transport: asyncio.Transport, hook: SnapshotHook
-    ) -> None:
-        self._server = server
-        self._transport = transport
-        self._hook = hook
-        self._data = b""
-        self._timer = server.loop.call_later(
-            server.limits.handshake_timeout_s, transport.abort
-        )
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        unpacker = new_unpacker(2 * _READER_LIMIT + _MAX_SNAPSHOT_REQUEST)
-        try:
-            unpacker.feed(self._data)
-            request = unpacker.unpack()
-        except msgpack.OutOfData:
-            if len(self._data) > _MAX_SNAPSHOT_REQUEST:
-                self._transport.abort()
-            return
-        except MALFORMED:
-            self._transport.abort()
-            return
-        self._timer.cancel()
-        rest = self._data[unpacker.tell() :]
-        reader, writer = self._server.open_streams(self._transport, rest)
-        self._server.run("snapshot", writer, self._hook(reader, writer, request))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
-        self._server.forget(self._transport)
