@@ -5,7 +5,8 @@ a 32-byte header come records, each::
 
     magic u32 | crc u32 | size u32 | type u32 | batch u64 | index u64 | term u64 | data
 
-little-endian, padded to 8 bytes; ``crc`` covers all that follows it. ``batch``
+little-endian, padded to 8 bytes; ``crc`` covers all that follows it. A type with
+``EXTENDED`` has the entry's extensions before its data: u16, bytes. ``batch``
 is the first index of the synced batch the record was written in. It tells a
 torn write from damage: a batch is only begun when the one before is durable,
 so a bad record followed by a good one of a *later* batch was once whole.
@@ -29,10 +30,12 @@ _BODY = struct.Struct("<IIQQQ")
 RECORD_BYTES = _RECORD.size
 _MAGIC = b"\xa5RL1"
 _CRC_START = 8
+EXTENDED = 0x100
 _SECTOR = 512
 _pack_body = _BODY.pack
 _PADS = (b"", b"\0" * 7, b"\0" * 6, b"\0" * 5, b"\0" * 4, b"\0" * 3, b"\0" * 2, b"\0")
 _U32 = struct.Struct("<I").pack
+_U16 = struct.Struct("<H").pack
 
 
 def record_size(data_bytes: int) -> int:
@@ -49,9 +52,13 @@ def encode_records(entries: Sequence[Entry]) -> tuple[bytes, array[int]]:
     offset = 0
     for entry in entries:
         data = entry.data
+        kind = entry.type
+        if entry.extensions:
+            data = _U16(len(entry.extensions)) + entry.extensions + data
+            kind |= EXTENDED
         size = len(data)
         offsets.append(offset)
-        body = _pack_body(size, entry.type, batch, entry.index, entry.term)
+        body = _pack_body(size, kind, batch, entry.index, entry.term)
         crc = crc32(data, crc32(body))
         add(_MAGIC)
         add(_U32(crc))
@@ -88,7 +95,11 @@ def parse_record(data: bytes | memoryview, at: int) -> tuple[Entry, int, int] | 
     if end > len(data) or crc32(data[at + _CRC_START : end]) != crc:
         return None
     body = bytes(data[at + RECORD_BYTES : end])
-    return Entry(index, term, kind, body), batch, record_size(size)
+    entry = Entry(index, term, kind, body)
+    if kind & EXTENDED:
+        cut = 2 + int.from_bytes(body[:2], "little")
+        entry = Entry(index, term, kind & ~EXTENDED, body[cut:], body[2:cut])
+    return entry, batch, record_size(size)
 
 
 def scan_segment(data: bytes, first_index: int) -> Scan:

@@ -19,6 +19,7 @@ from pyconsul.net.log_store import LogStore
 from pyconsul.net.raft_connections import Read, Receiver
 from pyconsul.net.raft_snapshots import (
     SLICE_SECONDS,
+    ChunkedFsm,
     Fsm,
     RaftSnapshots,
     SnapshotLimits,
@@ -296,7 +297,10 @@ class RaftPump:
             if entry.type == COMMAND:
                 size += len(entry.data)
                 try:
-                    result = apply(entry.index, entry.data)
+                    if entry.extensions:
+                        result = self._apply_chunk(entry)
+                    else:
+                        result = apply(entry.index, entry.data)
                 except Exception as error:
                     # Every server fails alike; stopping would not undo it.
                     _log.exception("raft: a command failed: index=%d", entry.index)
@@ -317,6 +321,13 @@ class RaftPump:
             self._applying = []
         self._release_reads()
         self._snapshots.maybe_take(core)
+
+    def _apply_chunk(self, entry: Entry) -> object:
+        if isinstance(self.fsm, ChunkedFsm):
+            return self.fsm.apply_chunk(
+                entry.index, entry.term, entry.data, entry.extensions
+            )
+        return ConsulError("this state machine takes no chunks")
 
     def _release_reads(self) -> None:
         if self.core is not None:

@@ -54,6 +54,17 @@ class Fsm(Protocol):
 
 
 @runtime_checkable
+class ChunkedFsm(Protocol):
+    """A state machine that takes commands in chunks, as foreign leaders cut them."""
+
+    def apply_chunk(
+        self, index: int, term: int, data: bytes, extensions: bytes, /
+    ) -> object:
+        """Take one chunk; the last one gives what ``apply`` would."""
+        ...
+
+
+@runtime_checkable
 class PreparingFsm(Protocol):
     """A state machine that can read a snapshot in a thread.
 

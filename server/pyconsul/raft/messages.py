@@ -21,12 +21,16 @@ STAGING = 2
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One log entry; ``data`` of a configuration entry is its msgpack."""
+    """One log entry; ``data`` of a configuration entry is its msgpack.
+
+    ``extensions`` name the chunk of a command that ``data`` is, if it is one.
+    """
 
     index: int
     term: int
     type: int
     data: bytes
+    extensions: bytes = b""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True, gc=False):

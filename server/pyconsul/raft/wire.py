@@ -42,6 +42,8 @@ PROTOCOL_VERSION = 3
 MAX_MESSAGE_BYTES = 64 << 20
 """The largest request; appends hold 1 MiB, or one entry that is larger."""
 MAX_ENTRIES = 1 << 16
+MAX_EXTENSIONS_BYTES = 4096
+"""Of an entry; they say in a few bytes which chunk of a command it is."""
 NO_TIME = b"\x01" + bytes(12) + b"\xff\xff"
 """Go's zero time: nobody needs to know when an entry was appended."""
 
@@ -116,7 +118,7 @@ def encode_entries(
     parts = [head]
     add = parts.append
     prefix = b"\x86\xaaAppendedAt\xaf" + NO_TIME + b"\xa4Data"
-    middle = b"\xaaExtensions\xc0\xa5Index"
+    plain = b"\xaaExtensions\xc0\xa5Index"
     term = -1
     tail = b""
     for position, entry in enumerate(entries):
@@ -128,7 +130,11 @@ def encode_entries(
         data = entry.data
         add(prefix)
         add(raw(data) if data else b"\xc0")
-        add(middle)
+        extensions = entry.extensions
+        if extensions:
+            add(b"\xaaExtensions" + raw(extensions) + b"\xa5Index")
+        else:
+            add(plain)
         add(uint(entry.index))
         add(tail)
         add(uint(entry.type))
@@ -399,7 +405,8 @@ def _read_append(
             for log in cast(list[dict[bytes, Any]], logs):
                 expected += 1
                 data = log.get(b"Data") or b""
-                entry = Entry(log[b"Index"], log[b"Term"], log[b"Type"], data)
+                extra = log.get(b"Extensions") or b""
+                entry = Entry(log[b"Index"], log[b"Term"], log[b"Type"], data, extra)
                 if (
                     entry.index != expected
                     or not newest <= entry.term <= term
@@ -407,8 +414,8 @@ def _read_append(
                     or type(data) is not bytes
                 ):
                     raise WireError("entries are not in order")
-                if log.get(b"Extensions"):
-                    raise WireError("entries with extensions are not supported")
+                if type(extra) is not bytes or len(extra) > MAX_EXTENSIONS_BYTES:
+                    raise WireError("an entry's extensions are too large")
                 newest = entry.term
                 entries.append(entry)
         except (KeyError, TypeError, AttributeError) as error:

@@ -58,6 +58,7 @@ class Snapshot:
 
     __slots__ = (
         "_autopilot",
+        "_chunks",
         "_config",
         "_coordinates",
         "_indexes",
@@ -92,6 +93,7 @@ class Snapshot:
         self._rows = kv.rows.copy()
         self._tombstones = kv.tombstones.copy()
         self._queries = tables.queries.all()
+        self._chunks = tables.chunks.to_plain()
         self._raw = {number: list(rows) for number, rows in tables.raw.items()}
 
     @property
@@ -135,7 +137,7 @@ class Snapshot:
         yield from self._raw_records(*_AFTER_CONFIG)
         for name, value in sorted(self._spelled_indexes()):
             yield _record(INDEX, {"Key": name, "Value": value})
-        yield _record(CHUNKING, {"ChunkMap": {}})
+        yield _record(CHUNKING, self._chunks)
 
     def _raw_records(self, *numbers: int) -> Iterator[bytes]:
         for number in numbers:
@@ -242,9 +244,11 @@ class _Loader:
             self._tables.autopilot.config = config
         elif number == INDEX:
             self._index(_map(body))
+        elif number == CHUNKING:
+            self._tables.chunks.load(body)
         elif number > _LAST_LATER:
             raise MsgpackError(f"Unrecognized msg type {number}")
-        elif number < _FIRST_LATER and number != CHUNKING:
+        elif number < _FIRST_LATER:
             self._tables.raw.setdefault(number, []).append(pack(body))
 
     def _saw(self, name: str, index: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pyconsul.state import commands
+from pyconsul.state import commands, foreign
 from pyconsul.state.config_entries import CONFIG_ENTRY, decode_record
 from pyconsul.state.snapshot import Snapshot, read_state
 from pyconsul.state.tables import Tables
@@ -94,6 +94,16 @@ class StateStore:
                     self.on_session_invalidated(session, keys)
         journal.commit()
         return result
+
+    def apply_chunk(
+        self, index: int, term: int, data: bytes, extensions: bytes
+    ) -> object:
+        """Take a chunk of a command; apply it with the last (``chunks.py``)."""
+        try:
+            command = self._tables.chunks.add(term, data, extensions)
+        except CommandError as error:
+            return error
+        return None if command is None else self.apply(index, command)
 
     def _register(self, index: int, body: memoryview) -> object:
         request = decode(body, RegisterRequest)
@@ -283,6 +293,14 @@ class StateStore:
     def gateway_services(self, gateway: str) -> Read:
         """``list[GatewayService]`` by service name and port."""
         return self._config.gateway_services(gateway)
+
+    def federation_states(self) -> Read:
+        """``list[FederationState]`` by datacenter, as an archive brought them."""
+        return foreign.federation_states(self._tables)
+
+    def legacy_intentions(self) -> Read:
+        """``list[Intention]`` of before 1.9, as an archive brought them."""
+        return foreign.legacy_intentions(self._tables)
 
     def node_dump(self, node: str | None = None) -> Read:
         """``list[NodeInfo]`` of every node by name, or of the one named."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyconsul.state.autopilot import AutopilotTable
 from pyconsul.state.catalog import Catalog
 from pyconsul.state.catalog_reads import CatalogReads
+from pyconsul.state.chunks import Chunks
 from pyconsul.state.config_entries import ConfigEntryTable
 from pyconsul.state.coordinates import CoordinateTable
 from pyconsul.state.journal import Journal
@@ -26,6 +27,7 @@ class Tables:
     __slots__ = (
         "autopilot",
         "catalog",
+        "chunks",
         "config",
         "coordinates",
         "journal",
@@ -50,6 +52,7 @@ class Tables:
         self.catalog.coordinates = self.coordinates
         self.autopilot = AutopilotTable(self.journal)
         self.txn = Transactions(self.kv, self.catalog, self.sessions)
+        self.chunks = Chunks()
         self.raw: dict[int, list[bytes]] = {}
 
     def _has_session(self, session_id: str) -> bool:

@@ -15,6 +15,7 @@ from pyconsul.net import disk_store
 from pyconsul.net.disk_store import DiskStore
 from pyconsul.net.log_store import LogStore, MemoryStore
 from pyconsul.net.raft_driver import RaftDriver
+from pyconsul.raft.messages import COMMAND, Entry
 from pyconsul.types.errors import CommandError, ConsulError, NoLeaderError
 
 
@@ -70,6 +71,47 @@ async def lone(store: LogStore, fsm: Rows, **options: Any) -> RaftDriver:
 
 def stores(tmp_path: Path) -> list[LogStore]:
     return [MemoryStore(), DiskStore(tmp_path / "raft", segment_bytes=1 << 16)]
+
+
+class ChunkedRows(Rows):
+    """Applies a command when its second chunk is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[tuple[int, bytes, bytes]] = []
+
+    def apply_chunk(
+        self, index: int, term: int, data: bytes, extensions: bytes
+    ) -> object:
+        self.parts.append((term, data, extensions))
+        if len(self.parts) < 2:
+            return None
+        return self.apply(index, b"".join(data for _, data, _ in self.parts))
+
+
+@pytest.mark.parametrize("fsm", [Rows(), ChunkedRows()])
+def test_chunks_in_the_log_go_to_the_state_machine_as_chunks(fsm: Rows) -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        driver = await lone(store, fsm)
+        core = driver.core
+        assert core is not None
+        # Our own leaders write commands whole; another's log holds these.
+        first = core.log.last_index + 1
+        parts = [
+            Entry(first, 1, COMMAND, b"ab", b"1"),
+            Entry(first + 1, 1, 0, b"c", b"2"),
+        ]
+        core.log.append(parts)
+        assert await driver.propose(b"after") == first + 2
+        if isinstance(fsm, ChunkedRows):
+            assert fsm.parts == [(1, b"ab", b"1"), (1, b"c", b"2")]
+            assert fsm.rows == {"abc": first + 1, "after": first + 2}
+        else:
+            assert fsm.rows == {"after": first + 2}, "half a command is none"
+        await driver.stop()
+
+    go(main())
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -81,6 +81,23 @@ def test_entries_and_state_survive_reopening(tmp_path: Path) -> None:
     store.close()
 
 
+def test_extensions_survive_reopening_and_say_nothing_of_the_type(
+    tmp_path: Path,
+) -> None:
+    written = [
+        Entry(1, 1, COMMAND, b"part", b"\x08\x01"),
+        Entry(2, 1, CONFIGURATION, b"conf"),
+        Entry(3, 1, COMMAND, b"", b"only"),
+    ]
+    store, _ = opened(tmp_path)
+    write(store, written)
+    store.close()
+    store, found = opened(tmp_path)
+    assert found.configurations == [(2, b"conf")]
+    assert store.read(1, 3, 1 << 20) == written
+    store.close()
+
+
 def test_each_truncation_of_the_tail_keeps_the_synced_prefix(tmp_path: Path) -> None:
     base = tmp_path / "base"
     store, _ = opened(base)

@@ -221,6 +221,16 @@ def append_map(**changes: object) -> dict[bytes, object]:
     return plain
 
 
+def test_the_extensions_of_an_entry_travel_with_it() -> None:
+    entries = [Entry(1, 1, 0, b"a", b"\x08\x01"), Entry(2, 1, 0, b"b")]
+    sent = AppendRequest(
+        sender="a", target="b", term=1, prev_index=0, prev_term=0, entries=entries
+    )
+    _, incoming = read_request(wire.Encoder("a", "x:1").request(sent))
+    assert isinstance(incoming.message, AppendRequest)
+    assert incoming.message.entries == entries
+
+
 BAD: list[tuple[int, object, str]] = [
     (9, append_map(), "unknown rpc type 9"),
     (0, 7, "must be a map"),
@@ -237,7 +247,8 @@ BAD: list[tuple[int, object, str]] = [
     (0, append_map(Entries=[entry_map(Term=2)]), "not in order"),
     (0, append_map(Entries=[entry_map(Type=-1)]), "not in order"),
     (0, append_map(Entries=[entry_map(Data=[1])]), "not in order"),
-    (0, append_map(Entries=[entry_map(Extensions=b"x")]), "extensions"),
+    (0, append_map(Entries=[entry_map(Extensions=7)]), "extensions"),
+    (0, append_map(Entries=[entry_map(Extensions=b"x" * 5000)]), "extensions"),
     (0, append_map(Entries=[{b"Index": 1}]), "bad entry"),
     (2, append_map(), "snapshot version"),
     (2, append_map(SnapshotVersion=1, Configuration=b"\xc1"), "configuration entry"),
