@@ -81,8 +81,11 @@ def test_a_bad_file_changes_nothing(agents: Callable[..., Any], tmp_path: Path) 
         assert list(agent.get("/v1/agent/services")) == ["web"]
         assert agent.get("/v1/agent/services")["web"]["Port"] == 80
         assert agent.get("/v1/agent/checks") == {}
+        # Whoever reads the log later knows, too.
+        assert text in agent.output().rpartition("Reload config failed: error=")[2]
+    said = agent.output().count("Reload config failed")
     agent.process.send_signal(signal.SIGHUP)
-    _wait(lambda: "Reload config failed" in agent.output(), agent.output)
+    _wait(lambda: agent.output().count("Reload config failed") > said, agent.output)
     assert agent.get("/v1/status/leader")
 
 

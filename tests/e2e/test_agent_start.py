@@ -53,6 +53,58 @@ def test_why_an_agent_does_not_start(
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("node-id", None, "failed to setup node ID: open {data}/node-id: is a dir"),
+        ("node-id", "x", "failed to setup node ID: {data}/node-id: badly formed"),
+        ("services", "x", 'failed reading services dir "{data}/services": open {data}'),
+        ("checks", "x", 'failed reading checks dir "{data}/checks": open {data}/chec'),
+        ("serf/local.snapshot", None, "Failed to open snapshot: open {data}/serf/loc"),
+        ("serf/local.keyring", None, "Failed to configure keyring: open {data}/serf/"),
+        ("serf/local.keyring", "{", "Failed to configure keyring: {data}/serf/local."),
+        (
+            "serf/local.keyring",
+            '["YWJj"]',
+            "Failed to configure keyring: Invalid key: key size must be 16, 24 or 32 "
+            "bytes (in {data}/serf/local.keyring)",
+        ),
+        ("serf", "x", "open {data}/serf: file exists"),
+        ("raft", "x", "{data}/raft: "),
+        ("raft/snapshots", "x", "raft: cannot open the log: open {data}/raft/snapsh"),
+        ("raft/raft.db", "x", "{data}/raft/raft.db is the log of a Consul server"),
+        ("raft/wal", None, "{data}/raft/wal is the log of a Consul server"),
+    ],
+)
+def test_a_data_dir_that_cannot_be_used_is_named(
+    agents: Callable[..., Any],
+    tmp_path: Path,
+    name: str,
+    content: str | None,
+    text: str,
+) -> None:
+    data = tmp_path / "data"
+    path = data / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content)
+    with pytest.raises(AssertionError) as caught:
+        agents("-server", "-bootstrap", f"-data-dir={data}")
+    assert text.replace("{data}", str(data)) in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_key_of_a_wrong_size_is_refused(
+    agents: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError) as caught:
+        agents(f"-data-dir={tmp_path / 'data'}", "-encrypt=YWJj")
+    text = "Failed to configure keyring: Invalid key: key size must be 16, 24 or 32"
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("fragment", "number", "status"),
     [
         ("leave_on_terminate = true", signal.SIGTERM, 0),

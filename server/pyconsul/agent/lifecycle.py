@@ -50,7 +50,7 @@ from pyconsul.net.raft_driver import RaftDriver
 from pyconsul.serf.consul import NEW_LEADER_EVENT, decode_user_event
 from pyconsul.serf.member import MemberEvent, UserEvent
 from pyconsul.types.durations import SECOND
-from pyconsul.types.errors import ConsulError, StartError
+from pyconsul.types.errors import ConsulError, StartError, os_reason
 from pyconsul.types.messages import Caller
 
 log = logging.getLogger("agent")
@@ -67,8 +67,10 @@ def node_id(config: AgentConfig) -> str:
                 chosen = str(uuid.UUID(file.read(64).strip()))
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
-            raise StartError(f"failed to setup node ID: {error}") from None
+        except OSError as error:
+            raise StartError(f"failed to setup node ID: {os_reason(error)}") from None
+        except ValueError as error:
+            raise StartError(f"failed to setup node ID: {path}: {error}") from None
     if not chosen and not config.disable_host_node_id:
         chosen = host_node_id()
     if not chosen:
@@ -78,7 +80,7 @@ def node_id(config: AgentConfig) -> str:
             os.makedirs(config.data_dir, mode=0o700, exist_ok=True)
             write_atomic(path, chosen.encode())
         except OSError as error:
-            raise StartError(f"failed to setup node ID: {error}") from None
+            raise StartError(f"failed to setup node ID: {os_reason(error)}") from None
     return chosen
 
 
@@ -119,6 +121,8 @@ class Lifecycle:
                 agent = await self._start()
             except ConsulError as error:
                 raise StartError(str(error)) from error
+            except OSError as error:
+                raise StartError(os_reason(error)) from error
             if self._takes_signals:
                 self._signals()
             log.info("Consul agent running!")
@@ -190,7 +194,7 @@ class Lifecycle:
             leader_address=self._leader_address,
             raft_stats=self._raft_stats,
             known_servers=self._known_servers,
-            reload=self._reload,
+            reload=self._reload_and_raise,
             leave=self.leave,
             pools=pools,
             log=self._output,
@@ -384,10 +388,7 @@ class Lifecycle:
             with open(path, "w", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise StartError(
-                f"Could not open pid file: open {path}: {reason}"
-            ) from None
+            raise StartError(f"Could not open pid file: {os_reason(error)}") from None
         self._closing.callback(_remove, path)
 
     def _signals(self) -> None:
@@ -446,10 +447,16 @@ class Lifecycle:
         self._reload_and_say()
 
     def _reload_and_say(self) -> None:
+        with contextlib.suppress(ConsulError):
+            self._reload_and_raise()
+
+    def _reload_and_raise(self) -> None:
+        """Reload; who asked gets the error, and the log has it, too."""
         try:
             self._reload()
         except ConsulError as error:
             log.error('Reload config failed: error="%s"', error)
+            raise
 
     def _reload(self) -> None:
         """Take what may change while running; errors leave all as it was."""

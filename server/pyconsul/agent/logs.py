@@ -1,25 +1,27 @@
-"""Logging in Consul's line format, and live streams of it.
+"""Where log lines go: stdout, a file, syslog, and live streams.
 
-``<RFC 3339 UTC, ms> [LEVEL] <name>: <message>``. Loggers named ``pyconsul.x``
-show as ``agent.x``. Streams (``/v1/agent/monitor``) may ask for a lower level
+Streams (``/v1/agent/monitor``) may ask for a lower level
 than the process writes; slow readers lose lines.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TextIO
 
 from pyconsul.agent.log_files import DAY_S, RotatingFile
+from pyconsul.agent.log_lines import (
+    TRACE,
+    BareFormatter,
+    JsonFormatter,
+    LineFormatter,
+)
 from pyconsul.agent.syslog import SyslogHandler
 from pyconsul.config.model import AgentConfig
 from pyconsul.types.durations import SECOND
 
-TRACE = 5
 LEVELS = {
     "TRACE": TRACE,
     "DEBUG": logging.DEBUG,
@@ -28,14 +30,10 @@ LEVELS = {
     "ERR": logging.ERROR,
     "ERROR": logging.ERROR,
 }
-_SHOWN = {
-    TRACE: "[TRACE]",
-    logging.DEBUG: "[DEBUG]",
-    logging.INFO: "[INFO] ",
-    logging.WARNING: "[WARN] ",
-    logging.ERROR: "[ERROR]",
-    logging.CRITICAL: "[ERROR]",
-}
+FOREIGN = frozenset(
+    {"asyncio", "boto3", "botocore", "hpack", "httpcore", "httpx", "urllib3"}
+)
+"""Libraries that speak of every step they take; their warnings are shown."""
 
 
 class Sink(Protocol):
@@ -52,62 +50,6 @@ class Sink(Protocol):
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call back once when the reader has gone."""
         ...
-
-
-def module_name(logger: str) -> str:
-    """Return the name shown: ``pyconsul.http.server`` is ``agent.http``."""
-    if not logger.startswith("pyconsul."):
-        return logger
-    room = logger.split(".")[1]
-    return "agent" if room == "agent" else f"agent.{room}"
-
-
-class LineFormatter(logging.Formatter):
-    """Consul's text lines."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one line (more with a traceback)."""
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        level = _SHOWN.get(record.levelno, f"[{record.levelname}]")
-        text = (
-            f"{when}.{int(record.msecs):03d}Z {level} "
-            f"{module_name(record.name)}: {record.getMessage()}"
-        )
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return text
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line, as ``-log-json`` and ``logjson`` show."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one line."""
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        level = _SHOWN.get(record.levelno, "[INFO] ").strip("[] ").lower()
-        text = record.getMessage()
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return json.dumps(
-            {
-                "@level": level,
-                "@message": text,
-                "@module": module_name(record.name),
-                "@timestamp": f"{when}.{int(record.msecs * 1000):06d}Z",
-            },
-            separators=(",", ":"),
-        )
-
-
-class BareFormatter(logging.Formatter):
-    """A line without time and level, which syslog has of its own."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one message."""
-        text = f"{module_name(record.name)}: {record.getMessage()}"
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return text
 
 
 class _StreamHandler(logging.Handler):
@@ -143,10 +85,10 @@ class LogOutput:
                 handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
             self._add(handler)
         self._streams: list[logging.Handler] = []
-        logging.getLogger("asyncio").setLevel(logging.WARNING)
         self.set_level(level)
 
     def _add(self, handler: logging.Handler) -> None:
+        handler.addFilter(_worth_it)
         if self._accept is not None:
             handler.addFilter(self._accept)
         self._root.addHandler(handler)
@@ -185,6 +127,13 @@ class LogOutput:
             self._root.removeHandler(handler)
             handler.close()
         self._streams.clear()
+
+
+def _worth_it(record: logging.LogRecord) -> bool:
+    return (
+        record.levelno >= logging.WARNING
+        or record.name.partition(".")[0] not in FOREIGN
+    )
 
 
 def open_logs(config: AgentConfig, stream: TextIO = sys.stdout) -> LogOutput:

@@ -23,7 +23,7 @@ from pyconsul.config.flags import (
     parse_flags,
 )
 from pyconsul.config.model import AgentConfig
-from pyconsul.types.errors import ConfigError, ConsulError
+from pyconsul.types.errors import ConfigError, ConsulError, os_reason
 
 
 def agent_main(argv: Sequence[str]) -> int:
@@ -61,7 +61,7 @@ def _run(config: AgentConfig, load_config: Callable[[], AgentConfig]) -> int:
     try:
         output = open_logs(config)
     except OSError as error:
-        return _refuse(f"==> Could not open log file: {error}")
+        return _refuse(f"==> Could not open log file: {os_reason(error)}")
     except ValueError as error:
         return _refuse(f"==> {error}")
 

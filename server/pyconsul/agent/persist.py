@@ -22,6 +22,7 @@ from typing import TypeVar
 import msgspec
 
 from pyconsul.config.definitions import CheckDefinition
+from pyconsul.types.errors import StartError, os_reason
 from pyconsul.types.records import HealthCheck, NodeService, Record
 
 log = logging.getLogger("agent")
@@ -187,9 +188,17 @@ class Persistence:
 
     def _load(self, kind: str, record: type[T]) -> Iterator[T]:
         folder = os.path.join(self._root, kind)
-        if not self._root or not os.path.isdir(folder):
+        if not self._root:
             return
-        for name in sorted(os.listdir(folder)):
+        try:
+            names = sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # To go on would be to forget services that somebody registered.
+            text = f'failed reading {kind} dir "{folder}": {os_reason(error)}'
+            raise StartError(text) from None
+        for name in names:
             path = os.path.join(folder, name)
             if name.endswith(".tmp") or not os.path.isfile(path):
                 continue

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from pyconsul.types.errors import StartError
+from pyconsul.types.errors import StartError, os_reason
 
 _log = logging.getLogger(__name__)
 KEY_SIZES = (16, 24, 32)
@@ -29,12 +29,13 @@ _MAX_SNAPSHOT = 64 << 20
 
 def decode_key(text: str) -> bytes:
     """Return the bytes of a base64 key; ``StartError`` names what is wrong."""
+    failing = "Failed to configure keyring: Invalid key"
     try:
         key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise StartError("Invalid key: illegal base64 data at input byte 0") from None
+        raise StartError(f"{failing}: illegal base64 data at input byte 0") from None
     if len(key) not in KEY_SIZES:
-        raise StartError("Invalid key: key size must be 16, 24 or 32 bytes")
+        raise StartError(f"{failing}: key size must be 16, 24 or 32 bytes")
     return key
 
 
@@ -49,11 +50,11 @@ def load_keyring(path: Path) -> list[bytes] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StartError(f"Failed to configure keyring: {error.strerror}") from error
+        raise StartError(f"Failed to configure keyring: {os_reason(error)}") from error
     try:
         texts = msgspec.json.decode(data, type=list[str])
     except msgspec.MsgspecError as error:
-        raise StartError(f"Failed to configure keyring: {error}") from None
+        raise StartError(f"Failed to configure keyring: {path}: {error}") from None
     if not texts:
         raise StartError(
             f"Failed to configure keyring: no keys present in keyring: {path}"
@@ -61,7 +62,7 @@ def load_keyring(path: Path) -> list[bytes] | None:
     try:
         return [decode_key(text) for text in texts]
     except StartError as error:
-        raise StartError(f"Failed to configure keyring: {error}") from None
+        raise StartError(f"{error} (in {path})") from None
 
 
 def open_keyring(path: Path | None, encrypt: str) -> list[bytes]:
@@ -77,7 +78,7 @@ def open_keyring(path: Path | None, encrypt: str) -> list[bytes]:
             try:
                 save_keyring(path, wanted)
             except OSError as error:
-                text = f"Failed to configure keyring: {error.strerror}"
+                text = f"Failed to configure keyring: {os_reason(error)}"
                 raise StartError(text) from error
         return wanted
     if wanted and wanted[0] not in keys:
@@ -114,7 +115,7 @@ def load_snapshot(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise StartError(f"Failed to open snapshot: {error.strerror}") from error
+        raise StartError(f"Failed to open snapshot: {os_reason(error)}") from error
 
 
 class SnapshotFile:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyconsul.net.gossip_files import SnapshotFile, load_snapshot
 from pyconsul.serf.snapshot import FLUSH_INTERVAL_S, SnapshotLog, SnapshotState
-from pyconsul.types.errors import StartError
+from pyconsul.types.errors import StartError, os_reason
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class SnapshotKeeper:
         try:
             self._file = await asyncio.to_thread(SnapshotFile, self._path)
         except OSError as error:
-            raise StartError(f"Failed to open snapshot: {error.strerror}") from error
+            raise StartError(f"Failed to open snapshot: {os_reason(error)}") from error
         return self._log.state()
 
     def note(self, line: str) -> None:

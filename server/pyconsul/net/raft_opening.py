@@ -25,7 +25,7 @@ from pyconsul.raft.messages import (
     Peer,
     Settings,
 )
-from pyconsul.types.errors import StartError
+from pyconsul.types.errors import StartError, os_reason
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ async def open_store(store: LogStore, opening: Opening, durably: Durably) -> Rec
     try:
         recovery: Configuration | None = None
         if peers_file is not None:
+            await asyncio.to_thread(_refuse_a_foreign_log, peers_file.parent)
             await asyncio.to_thread(write_peers_info, peers_file.parent)
             recovery = await asyncio.to_thread(read_peers_file, peers_file)
         found = await asyncio.to_thread(store.open)
@@ -80,8 +81,25 @@ async def open_store(store: LogStore, opening: Opening, durably: Durably) -> Rec
                 store, durably, found, Configuration(servers=(me,))
             )
     except OSError as error:
-        raise StartError(f"raft: cannot open the log: {error}") from error
+        text = f"raft: cannot open the log: {os_reason(error)}"
+        raise StartError(text) from error
     return found
+
+
+def _refuse_a_foreign_log(folder: Path) -> None:
+    """Raise ``StartError`` where only Consul's own log is.
+
+    A server that began an empty one beside it would look as if all was lost.
+    """
+    if (folder / "log").exists():
+        return
+    for name in ("raft.db", "wal"):
+        if (folder / name).exists():
+            raise StartError(
+                f"{folder / name} is the log of a Consul server, which cannot be "
+                'read. Save a snapshot there ("consul snapshot save"), start with an '
+                'empty data_dir and restore it ("pyconsul snapshot restore")'
+            )
 
 
 def make_core(store: LogStore, found: Recovered, opening: Opening, now: float) -> Raft:

@@ -8,6 +8,12 @@ ancestor first. ``str(error)`` is the text a client sees.
 from __future__ import annotations
 
 
+def os_reason(error: OSError, verb: str = "open") -> str:
+    """Return Go's words for a system error: ``open FILE: permission denied``."""
+    reason = (error.strerror or str(error)).lower()
+    return f"{verb} {error.filename}: {reason}" if error.filename else reason
+
+
 class ConsulError(Exception):
     """An expected operating error; also the plain "500 and a text" kind."""
 
@@ -28,6 +34,13 @@ class AclDisabledError(ConsulError):
 
     def __init__(self) -> None:
         super().__init__("ACL support disabled")
+
+
+class ConnectDisabledError(ConsulError):
+    """An endpoint of the mesh was called while Connect is off."""
+
+    def __init__(self) -> None:
+        super().__init__("Connect must be enabled in order to use this endpoint")
 
 
 class NotFoundError(ConsulError):

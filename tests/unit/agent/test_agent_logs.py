@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 
 from pyconsul.agent.log_files import RotatingFile
-from pyconsul.agent.logs import (
+from pyconsul.agent.log_lines import (
     TRACE,
     BareFormatter,
     JsonFormatter,
     LineFormatter,
-    LogOutput,
-    open_logs,
 )
+from pyconsul.agent.logs import LogOutput, open_logs
 from pyconsul.agent.syslog import MESSAGE_BYTES, SyslogHandler
 from pyconsul.config.model import AgentConfig
 
@@ -52,6 +51,83 @@ def test_lines() -> None:
         "@module": "agent",
         "@timestamp": "2001-09-09T01:46:40.250000Z",
     }
+
+
+def filled(template: object, *args: object) -> logging.LogRecord:
+    made = logging.LogRecord("agent", logging.INFO, "file", 1, template, args, None)
+    made.created, made.msecs = 1_000_000_000.25, 250.0
+    return made
+
+
+def fields(entry: logging.LogRecord) -> dict[str, object]:
+    found = json.loads(JsonFormatter().format(entry))
+    del found["@level"], found["@module"], found["@timestamp"]
+    return found
+
+
+def test_fields_are_keys_of_json() -> None:
+    assert fields(filled("%s: took: id=%s n=%d ok=%s", "raft", "a b", 3, True)) == {
+        "@message": "raft: took",
+        "id": "a b",
+        "n": 3,
+        "ok": True,
+    }
+    quoted = filled('Reload failed: error="%s" after_s=%.1f', ValueError("a: b=c"), 2)
+    assert fields(quoted) == {
+        "@message": "Reload failed",
+        "error": "a: b=c",
+        "after_s": "2.0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("template", "args"),
+    [
+        ("a value: x=1", ()),
+        ("read: file=%s %s", ("a", "b")),
+        ("read: %s: k=v", ("a: b=c",)),
+        ("%s", ("took: id=3",)),
+        (ValueError("took: id=%s"), ()),
+    ],
+)
+def test_what_the_template_does_not_call_a_field_is_text(
+    template: object, args: tuple[str, ...]
+) -> None:
+    entry = filled(template, *args)
+    assert fields(entry) == {"@message": entry.getMessage()}
+    assert BareFormatter().format(entry) == f"agent: {entry.getMessage()}"
+
+
+def test_fields_with_blanks_are_quoted_in_text() -> None:
+    entry = filled("Synced: service=%s check=%s error=%s", "web", "", "not found")
+    text = BareFormatter().format(entry)
+    assert text == 'agent: Synced: service=web check= error="not found"'
+
+
+def test_a_value_cannot_forge_a_line_or_steer_a_terminal() -> None:
+    forged = "x\n2026-01-01T00:00:00.000Z [ERROR] agent: forged\r\x1b[2J\x9b"
+    for entry in (filled("Synced service: service=%s", forged), filled("%s", forged)):
+        for formatter in (LineFormatter(), BareFormatter()):
+            first, second = formatter.format(entry).split("\n")
+            assert first.endswith("x")
+            assert second.startswith("  2026-01-01T")
+            assert "forged\\x0d\\x1b[2J\\x9b" in second
+    tabbed = BareFormatter().format(filled("%s", "1 error:\n\t* no"))
+    assert tabbed == "agent: 1 error:\n\t* no"
+
+
+def test_libraries_are_not_heard_on_every_step() -> None:
+    out = io.StringIO()
+    output = LogOutput("DEBUG", False, out)
+    try:
+        logging.getLogger("httpcore.connection").debug("connect_tcp.started")
+        logging.getLogger("httpx").info("HTTP Request: POST https://u:secret@host")
+        logging.getLogger("httpx").warning("odd")
+        logging.getLogger("agent").debug("ours")
+    finally:
+        output.close()
+    said = [line.split("Z ", 1)[1] for line in out.getvalue().splitlines()]
+    assert said == ["[WARN]  httpx: odd", "[DEBUG] agent: ours"]
 
 
 class Clock:
