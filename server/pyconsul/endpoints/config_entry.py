@@ -22,6 +22,7 @@ from pyconsul.types.config_entries import (
     complete,
 )
 from pyconsul.types.errors import ConsulError, PermissionDeniedError
+from pyconsul.types.mesh import ConfigEntryListAllRequest
 from pyconsul.types.messages import Reply, ServiceSpecificRequest
 
 if TYPE_CHECKING:
@@ -65,6 +66,18 @@ def list_entries(server: Server, args: ConfigEntryQuery, who: Authorizer) -> Rea
             for row in read.value
             if _may_read(who, row.record.kind, row.record.name)
         ]
+    return read
+
+
+def list_all(server: Server, args: ConfigEntryListAllRequest, who: Authorizer) -> Read:
+    """``ConfigEntry.ListAll``: rows of the kinds asked for, by kind and name.
+
+    Kinds that there are not have no entries; no kinds mean every kind.
+    """
+    read = list_entries(server, ConfigEntryQuery(), who)
+    if args.kinds:
+        wanted = frozenset(args.kinds)
+        read.value = [row for row in read.value if row.record.kind in wanted]
     return read
 
 
@@ -141,6 +154,7 @@ def normalise(entry: ConfigEntry) -> ConfigEntry:
 READS: dict[str, ReadHandler] = {
     "ConfigEntry.Get": get,
     "ConfigEntry.List": list_entries,
+    "ConfigEntry.ListAll": list_all,
     "Catalog.GatewayServices": gateway_services,
 }
 WRITES: dict[str, WriteHandler] = {

@@ -12,8 +12,15 @@ from pyconsul.acl.authorizer import Authorizer
 from pyconsul.endpoints.catalog import keep_rows, may_see
 from pyconsul.filter import CHECK_SERVICE_NODE, NODE_INFO, compile_filter
 from pyconsul.state.watch import Read
+from pyconsul.types.config_entries import GatewayService
 from pyconsul.types.errors import ConsulError, PermissionDeniedError, TooLargeError
-from pyconsul.types.messages import DCSpecificRequest, NodeSpecificRequest, Reply
+from pyconsul.types.mesh import ServiceInfo
+from pyconsul.types.messages import (
+    DCSpecificRequest,
+    NodeSpecificRequest,
+    Reply,
+    ServiceSpecificRequest,
+)
 from pyconsul.types.operations import (
     EventFireRequest,
     KeyringRequest,
@@ -65,6 +72,41 @@ def service_dump(server: Server, args: DCSpecificRequest, who: Authorizer) -> Re
     if not who.allows_all:
         read.value = [row for row in read.value if may_see(who, row.record)]
     return keep_rows(read, args.filter, CHECK_SERVICE_NODE)
+
+
+def gateway_service_dump(
+    server: Server, args: ServiceSpecificRequest, who: Authorizer
+) -> Read:
+    """``Internal.GatewayServiceDump``: ``list[ServiceInfo]``.
+
+    The instances of the services behind a gateway; a service without any is
+    there with what links it to the gateway alone.
+    """
+    if not args.service_name:
+        raise ConsulError("Must provide gateway name")
+    if not (who.allows_all or who.service_read(args.service_name)):
+        raise PermissionDeniedError
+    read = server.state.gateway_services(args.service_name)
+    linked: list[GatewayService] = read.value
+    found: list[ServiceInfo] = []
+    for one in linked:
+        if not (who.allows_all or who.service_read(one.service)):
+            continue
+        instances = server.state.check_service_nodes(one.service)
+        read.index = max(read.index, instances.index)
+        read.cells = (*read.cells, *instances.cells)
+        found += [
+            ServiceInfo(
+                node=row.record.node,
+                service=row.record.service,
+                checks=row.record.checks,
+                gateway_service=one,
+            )
+            for row in instances.value
+            if who.allows_all or may_see(who, row.record)
+        ] or [ServiceInfo(gateway_service=one)]
+    read.value = found
+    return read
 
 
 EVENT_PREFIX = "consul:event:"
@@ -127,6 +169,7 @@ async def _on_pool(
 
 
 READS: dict[str, ReadHandler] = {
+    "Internal.GatewayServiceDump": gateway_service_dump,
     "Internal.NodeDump": node_dump,
     "Internal.NodeInfo": node_info,
     "Internal.ServiceDump": service_dump,

@@ -28,11 +28,15 @@ from pyconsul.endpoints import (
     catalog,
     config_entry,
     coordinate,
+    features_off,
+    federation_state,
     health,
+    intention,
     internal,
     kvs,
     operator,
     prepared_query,
+    service_config,
     session,
     status,
     txn,
@@ -191,11 +195,14 @@ READS: dict[str, ReadHandler] = {
     **catalog.READS,
     **config_entry.READS,
     **coordinate.READS,
+    **federation_state.READS,
     **health.READS,
+    **intention.READS,
     **internal.READS,
     **kvs.READS,
     **operator.READS,
     **prepared_query.READS,
+    **service_config.READS,
     **session.READS,
 }
 WRITES: dict[str, WriteHandler] = {
@@ -215,6 +222,7 @@ LOCAL: dict[str, WriteHandler] = {
     **internal.LOCAL,
     **catalog.LOCAL,
     **coordinate.LOCAL,
+    **features_off.LOCAL,
 }
 """Answered by any server from what it knows, leader or not."""
 # New nouns: import above, then one line in each table they have.

@@ -13,6 +13,7 @@ from pyconsul.filter.regex import Regex, RegexError, compile_regex
 from pyconsul.filter.schema import (
     CHECK_SERVICE_NODE,
     HEALTH_CHECK,
+    INTENTION,
     MEMBER,
     NODE,
     NODE_INFO,
@@ -24,6 +25,7 @@ from pyconsul.filter.schema import (
 __all__ = [
     "CHECK_SERVICE_NODE",
     "HEALTH_CHECK",
+    "INTENTION",
     "MEMBER",
     "NODE",
     "NODE_INFO",

@@ -200,6 +200,20 @@ NODE_INFO: Schema = {
 }
 """``NodeInfo``: ``internal/ui/nodes``."""
 
+INTENTION: Schema = {
+    "ID": _string("id"),
+    "Description": _string("description"),
+    "SourceNS": _string("source_ns"),
+    "SourceName": _string("source_name"),
+    "DestinationNS": _string("destination_ns"),
+    "DestinationName": _string("destination_name"),
+    "SourceType": _string("source_type"),
+    "Action": _string("action"),
+    "Meta": _map("meta", _TEXT),
+    "Precedence": _int("precedence"),
+}
+"""``Intention``: ``connect/intentions``."""
+
 MEMBER: Schema = {
     "Name": _key("Name"),
     "Addr": _key("Addr"),

@@ -14,6 +14,7 @@ import os
 from pyconsul.types.errors import (
     AclDisabledError,
     BadRequestError,
+    ConnectDisabledError,
     ConsulError,
     NoLeaderError,
     NoPathToDatacenterError,
@@ -41,6 +42,7 @@ _CONTAINED: tuple[tuple[str, type[ConsulError]], ...] = (
     ("Permission denied", PermissionDeniedError),
     ("ACL not found", PermissionDeniedError),
     ("ACL support disabled", AclDisabledError),
+    ("Connect must be enabled in order to use this endpoint", ConnectDisabledError),
     ("RPC rate limit exceeded", TooManyRequestsError),
     ("rate limit exceeded, try again later", TooManyRequestsError),
     ("rate limit exceeded for operation", TryLaterError),
@@ -48,6 +50,7 @@ _CONTAINED: tuple[tuple[str, type[ConsulError]], ...] = (
     ("No path to datacenter", NoPathToDatacenterError),
     ("No known Consul servers", NoServersError),
     ("Query not found", NotFoundError),
+    ("Intention not found", NotFoundError),
 )
 # Texts of ``BadRequestError`` as endpoints and codecs raise it. Prefixes: the
 # same words inside a longer text are another error's cause.

@@ -127,6 +127,18 @@ def record_list(member: str, kind: type[Any]) -> Answer:
     )
 
 
+def meta_record(kind: type[Any]) -> Answer:
+    """Return the form of a record whose fields stand beside ``QueryMeta``'s."""
+
+    def from_wire(plain: Any, args: Any) -> Reply:
+        held = as_map(plain, "reply")
+        return replied(from_plain(held, kind), held, args)
+
+    return Answer(
+        lambda reply, args: with_meta(reply, **to_plain(reply.value)), from_wire
+    )
+
+
 # -- bare answers
 
 

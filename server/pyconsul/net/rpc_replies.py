@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from pyconsul.net import rpc_mesh
 from pyconsul.net.rpc_forms import (
     BOOLEAN,
     DONE,
@@ -34,6 +35,8 @@ from pyconsul.net.rpc_values import (
     as_uint,
     checks_from_plain,
     config_entry_from_plain,
+    gateway_service_from_plain,
+    gateway_service_to_plain,
     healthy_from_plain,
     healthy_to_plain,
     instance_from_plain,
@@ -52,13 +55,12 @@ from pyconsul.net.rpc_values import (
     tags_by_name,
     texts,
     time_from_plain,
-    time_to_plain,
 )
 from pyconsul.state.config_entries import wire_entry
-from pyconsul.types.config_entries import GatewayService
 from pyconsul.types.coordinates import Coordinate
 from pyconsul.types.errors import NotFoundError
 from pyconsul.types.gomsgpack import MsgpackError, Plain, from_plain, to_plain
+from pyconsul.types.gotime import write_time
 from pyconsul.types.messages import Reply, Row, TxnResponse
 from pyconsul.types.operations import (
     AutopilotConfig,
@@ -131,23 +133,6 @@ _healthy = indexed("Nodes", lambda v: plain_rows(v, healthy_to_plain), _read_hea
 def _dump_to_plain(reply: Reply, args: Any) -> Plain:
     plain = _healthy.write(reply, args)
     return dict(sorted({**plain, "Gateways": None}.items()))
-
-
-# -- catalog
-
-
-def _gateway_service(found: GatewayService) -> Plain:
-    plain = to_plain(found)
-    plain["Gateway"] = {"Name": found.gateway}
-    plain["Service"] = {"Name": found.service}
-    return plain
-
-
-def _read_gateway_service(plain: Any) -> GatewayService:
-    held = dict(as_map(plain, "Services"))
-    for name in ("Gateway", "Service"):
-        held[name] = as_map(held.get(name), name).get("Name")
-    return from_plain(held, GatewayService)
 
 
 # -- sessions
@@ -314,7 +299,7 @@ def _health_to_plain(health: AutopilotHealth) -> Plain:
     plain = to_plain(health)
     if health.servers:
         plain["Servers"] = [
-            {**to_plain(server), "StableSince": time_to_plain(server.stable_since)}
+            {**to_plain(server), "StableSince": write_time(server.stable_since)}
             for server in health.servers
         ]
     return plain
@@ -348,11 +333,12 @@ _coordinates = record_list("Coordinates", Coordinate)
 _infos = record_list("Dump", NodeInfo)
 
 ANSWERS: dict[str, Answer] = {
+    **rpc_mesh.ANSWERS,
     "Catalog.Deregister": DONE,
     "Catalog.GatewayServices": indexed(
         "Services",
-        lambda value: plain_list(value, _gateway_service),
-        lambda value: items(value, "Services", _read_gateway_service),
+        lambda value: plain_list(value, gateway_service_to_plain),
+        lambda value: items(value, "Services", gateway_service_from_plain),
     ),
     "Catalog.ListDatacenters": TEXTS,
     "Catalog.ListNodes": record_rows("Nodes", Node),

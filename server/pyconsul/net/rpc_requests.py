@@ -24,8 +24,15 @@ from pyconsul.net.rpc_values import (
 from pyconsul.state.config_entries import decode_record, wire_entry
 from pyconsul.types.config_entries import ConfigEntryQuery, ConfigEntryRequest
 from pyconsul.types.coordinates import CoordinateUpdateRequest
+from pyconsul.types.discovery import DiscoveryChainRequest
 from pyconsul.types.errors import BadRequestError
 from pyconsul.types.gomsgpack import Plain, from_plain, to_plain
+from pyconsul.types.intentions import IntentionListRequest, IntentionQueryRequest
+from pyconsul.types.mesh import (
+    ConfigEntryListAllRequest,
+    FederationStateQuery,
+    ServiceConfigRequest,
+)
 from pyconsul.types.messages import (
     ChecksInStateRequest,
     DCSpecificRequest,
@@ -55,6 +62,7 @@ from pyconsul.types.queries import (
     PreparedQueryRequest,
     PreparedQuerySpecificRequest,
 )
+from pyconsul.types.tokens import ACLTokenBatchGetRequest, ACLTokenGetRequest
 
 Write = Callable[[Any], Any]
 
@@ -85,11 +93,18 @@ def _set_fields(kind: type[msgspec.Struct]) -> Write:
         for wire, name, zero in fields:
             value = getattr(args, name)
             if value != zero:
-                is_record = isinstance(value, msgspec.Struct)
-                plain[wire] = to_plain(value) if is_record else value
+                plain[wire] = _plain(value)
         return plain
 
     return write
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return to_plain(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    return value
 
 
 def _reader(kind: type[msgspec.Struct]) -> Callable[[Any], Any]:
@@ -234,6 +249,7 @@ _service = Arguments(
 )
 _key = _query(KeyRequest)
 _session = Arguments(SessionSpecificRequest, _session_to_plain, _session_from_plain)
+_intention = _query(IntentionQueryRequest)
 _execute = _query(PreparedQueryExecuteRequest)
 _config_entry = Arguments(
     ConfigEntryRequest, _config_entry_to_plain, cast(Write, decode_record)
@@ -241,6 +257,8 @@ _config_entry = Arguments(
 _remove_peer = _whole(RaftRemovePeerRequest)
 
 ARGUMENTS: dict[str, Arguments] = {
+    "ACL.TokenBatchRead": _query(ACLTokenBatchGetRequest),
+    "ACL.TokenRead": _query(ACLTokenGetRequest),
     "Catalog.Deregister": _whole(DeregisterRequest),
     "Catalog.GatewayServices": _service,
     "Catalog.ListDatacenters": _empty,
@@ -254,15 +272,28 @@ ARGUMENTS: dict[str, Arguments] = {
     "ConfigEntry.Delete": _config_entry,
     "ConfigEntry.Get": _query(ConfigEntryQuery),
     "ConfigEntry.List": _query(ConfigEntryQuery),
+    "ConfigEntry.ListAll": _query(ConfigEntryListAllRequest),
+    "ConfigEntry.ResolveServiceConfig": _query(ServiceConfigRequest),
+    "ConnectCA.ConfigurationGet": _datacenter,
+    "ConnectCA.Roots": _datacenter,
     "Coordinate.ListDatacenters": _none,
     "Coordinate.ListNodes": _datacenter,
     "Coordinate.Node": _node,
     "Coordinate.Update": _whole(CoordinateUpdateRequest),
+    "DiscoveryChain.Get": _query(DiscoveryChainRequest),
+    "FederationState.Get": _query(FederationStateQuery),
+    "FederationState.List": _datacenter,
+    "FederationState.ListMeshGateways": _datacenter,
     "Health.ChecksInState": _query(ChecksInStateRequest),
     "Health.NodeChecks": _node,
     "Health.ServiceChecks": _service,
     "Health.ServiceNodes": _service,
+    "Intention.Check": _intention,
+    "Intention.Get": _intention,
+    "Intention.List": _query(IntentionListRequest),
+    "Intention.Match": _intention,
     "Internal.EventFire": _query(EventFireRequest),
+    "Internal.GatewayServiceDump": _service,
     "Internal.KeyringOperation": _query(KeyringRequest),
     "Internal.NodeDump": _datacenter,
     "Internal.NodeInfo": _node,

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import msgspec
 
 from pyconsul.state.config_entries import entry_of
-from pyconsul.types.config_entries import ConfigEntry
+from pyconsul.types.config_entries import ConfigEntry, GatewayService
 from pyconsul.types.gomsgpack import (
     MsgpackError,
     Plain,
@@ -24,6 +23,7 @@ from pyconsul.types.gomsgpack import (
     unpack,
     unpack_stream,
 )
+from pyconsul.types.gotime import read_time
 from pyconsul.types.messages import Row
 from pyconsul.types.records import (
     CheckServiceNode,
@@ -302,20 +302,26 @@ def node_services_from_plain(plain: Any) -> NodeServices | None:
     return NodeServices(node=from_plain(node, Node), services=services)
 
 
+# -- services behind gateways
+
+
+def gateway_service_to_plain(found: GatewayService) -> Plain:
+    """Return ``GatewayService``; names of services are structures there."""
+    plain = to_plain(found)
+    plain["Gateway"] = {"Name": found.gateway}
+    plain["Service"] = {"Name": found.service}
+    return plain
+
+
+def gateway_service_from_plain(plain: Any) -> GatewayService:
+    """Read ``GatewayService``."""
+    held = dict(as_map(plain, "GatewayService"))
+    for name in ("Gateway", "Service"):
+        held[name] = as_map(held.get(name), name).get("Name")
+    return from_plain(held, GatewayService)
+
+
 # -- times
-
-
-_TIME = struct.Struct(">BqiH")
-_YEAR_1 = 62_135_596_800
-_UTC = 0xFFFF
-
-
-def time_to_plain(nanoseconds: int) -> bytes:
-    """Return a time since 1970 as Go marshals it; 0 is Go's zero time."""
-    if not nanoseconds:
-        return _TIME.pack(1, 0, 0, _UTC)
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return _TIME.pack(1, seconds + _YEAR_1, rest, _UTC)
 
 
 def time_from_plain(value: Any) -> int:
@@ -324,13 +330,10 @@ def time_from_plain(value: Any) -> int:
         return 0
     if not isinstance(value, str | bytes):
         raise wrong("time", value, "time")
-    raw = raw_bytes(value)
-    if not (len(raw) == 15 and raw[0] == 1) and not (len(raw) == 16 and raw[0] == 2):
-        raise MsgpackError("msgpack decode error: time is malformed")
-    _, seconds, rest, _ = _TIME.unpack_from(raw)
-    if not seconds and not rest:
-        return 0
-    return (seconds - _YEAR_1) * 1_000_000_000 + rest
+    try:
+        return read_time(raw_bytes(value))
+    except ValueError as error:
+        raise MsgpackError(f"msgpack decode error: {error}") from None
 
 
 # -- values that are one raw

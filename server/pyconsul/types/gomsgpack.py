@@ -20,11 +20,13 @@ import msgspec
 
 from pyconsul.types.config_entries import Field
 from pyconsul.types.errors import BadRequestError
+from pyconsul.types.gotime import Time, read_time, write_time
 from pyconsul.types.messages import RegisterRequest, TxnOp
 from pyconsul.types.proxies import (
     CONNECT,
     PROXY,
     BlockError,
+    checked,
     complete_block,
     reduce_block,
 )
@@ -52,6 +54,7 @@ _BLOCKS: dict[tuple[type, str], tuple[tuple[Field, ...], Plain]] = {
 }
 _UNSIGNED = frozenset(
     (
+        "ChoiceCount",
         "CreateIndex",
         "Flags",
         "Index",
@@ -60,12 +63,17 @@ _UNSIGNED = frozenset(
         "LastTerm",
         "LockIndex",
         "MaxTrailingLogs",
+        "MaximumRingSize",
         "MinQueryIndex",
         "MinQuorum",
+        "MinimumRingSize",
         "ModifyIndex",
+        "NumRetries",
         "OutputMaxSize",
+        "PrimaryModifyIndex",
         "ReapIndex",
         "RelayFactor",
+        "SerialNumber",
     )
 )
 """Fields that Go holds unsigned; all other integers are signed."""
@@ -204,7 +212,28 @@ def _make_writer(kind: type) -> Callable[[Any], Plain]:
             plain[wire] = held
         return plain
 
-    return write
+    times = _times(kind)
+    if not times:
+        return write
+
+    def write_with_times(value: Any) -> Plain:
+        plain = write(value)
+        for wire in times:
+            if plain[wire] is not None:
+                plain[wire] = write_time(plain[wire])
+        return plain
+
+    return write_with_times
+
+
+def _times(kind: type) -> list[str]:
+    """Return the wire names of the fields that are times."""
+    hints = get_type_hints(kind)
+    return [
+        field.encode_name
+        for field in msgspec.structs.fields(kind)
+        if hints[field.name] is Time or Time in get_args(hints[field.name])
+    ]
 
 
 _INT_MAX = (1 << 63) - 1
@@ -333,6 +362,22 @@ def _bytes(value: Any) -> bytes:
     return raw_bytes(value if isinstance(value, bytes) else _text(value))
 
 
+def _time(value: Any) -> Time:
+    try:
+        return read_time(_bytes(value))
+    except ValueError as error:
+        raise MsgpackError(f"{_PREFIX}{error}") from None
+
+
+def _free_form(value: Any) -> Plain:
+    """Return a map of anything that JSON can show, in its order."""
+    try:
+        checked(_expect(dict, value), "map")
+    except BlockError as error:
+        raise MsgpackError(f"{_PREFIX}{error}") from None
+    return value
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -343,6 +388,7 @@ _BASIC: dict[Any, _Convert] = {
     float: _number,
     bool: _boolean,
     bytes: _bytes,
+    Time: _time,
     Any: _same,
 }
 
@@ -360,7 +406,7 @@ def _converter(hint: Any) -> _Convert:
         return lambda value: [item(v) for v in _expect(list, value) if v is not None]
     if origin is dict:
         if arguments[1] is Any:
-            return lambda value: _expect(dict, value)
+            return _free_form
         part = _converter(arguments[1])
         return lambda value: {
             _text(k): part(v) for k, v in _expect(dict, value).items()

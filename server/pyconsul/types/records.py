@@ -166,9 +166,9 @@ class ServiceInstance(Record, frozen=True, kw_only=True):
 class CheckServiceNode(Record, frozen=True, kw_only=True):
     """An instance with its node and all checks that speak for it."""
 
-    node: Node
-    service: NodeService
-    checks: list[HealthCheck]
+    node: Node = Node()
+    service: NodeService = NodeService()
+    checks: list[HealthCheck] = msgspec.field(default_factory=list[HealthCheck])
 
 
 class NodeServices(Record, frozen=True, kw_only=True):
