@@ -27,6 +27,9 @@ MAX_ASKED = 512
 MAX_BUFFERED = 16 << 20
 """Bytes that wait to be sent before appends are dropped."""
 
+UNHEARD_PRE_VOTES = 2
+"""A peer that hung up on so many in a row, and never answered one, knows none."""
+
 Read = Callable[[], Awaitable[bytes]]
 """Gives the next bytes of an arriving snapshot; raises when it is cut off."""
 
@@ -58,6 +61,8 @@ class Owner(Protocol):
 
     encoder: wire.Encoder
     timeout_s: float
+    pre_voters: set[str]
+    """Addresses of servers that have answered a pre-vote."""
 
     @property
     def receiver(self) -> Receiver:
@@ -96,6 +101,8 @@ class Link:
         self._backoff = 0.0
         self._not_before = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._unheard = 0
+        """Pre-votes in a row that the peer hung up on."""
 
     def send(self, message: Message) -> None:
         """Send or queue a request; drop it when neither can be."""
@@ -135,6 +142,8 @@ class Link:
         self._backoff = 0.0
         if error:
             _log.debug("raft: refused: peer=%s error=%s", self.address, error)
+            if asked.kind == wire.PRE_VOTE and wire.is_unknown_request(error):
+                self.owner.deliver(wire.granted_unasked(asked), self.address)
             if self.kind == "append":
                 self._tell_lost(retry=False)
             return
@@ -145,12 +154,33 @@ class Link:
             if self.kind == "append":
                 self._tell_lost(retry=False)
             return
+        if asked.kind == wire.PRE_VOTE:
+            self.owner.pre_voters.add(self.address)
         self.owner.deliver(answer, self.address)
 
     def ended(self, connection: _Connection, *, answered: bool) -> None:
         """Hear that a connection is gone."""
         if connection is self._connection:
+            unheard = self._hung_up_on()
             self.broken(retry=answered)
+            if unheard is not None:
+                self.owner.deliver(wire.granted_unasked(unheard), self.address)
+
+    def _hung_up_on(self) -> wire.Asked | None:
+        """Return the pre-vote that a peer without pre-votes hung up on, if so.
+
+        Raft before 1.7 closes the connection at a request it does not know; to
+        wait for its consent would leave a mixed cluster without a leader. One
+        that is going down does the same, once: its kind has answered before, or
+        will refuse the next connection.
+        """
+        asked = self._asked[0][1] if self._asked and not self._out else None
+        if asked is None or asked.kind != wire.PRE_VOTE:
+            return None
+        self._unheard += 1
+        if self.address in self.owner.pre_voters or self._unheard < UNHEARD_PRE_VOTES:
+            return None
+        return asked
 
     def broken(self, *, retry: bool) -> None:
         """Forget the connection and all that waited on it."""
@@ -192,6 +222,7 @@ class Link:
                 )
         except (OSError, ValueError) as error:
             self._dial = None
+            self._unheard = 0
             _log.debug("raft: cannot connect: peer=%s error=%s", self.address, error)
             self.broken(retry=False)
             return

@@ -60,6 +60,8 @@ class RaftTransport:
         self.address = address
         self.timeout_s = timeout_s
         self.encoder = wire.Encoder(server_id, address)
+        self.pre_voters: set[str] = set()
+        """Addresses of servers that have answered a pre-vote."""
         self._receiver: Receiver | None = None
         self._links: dict[tuple[str, str], Link] = {}
         self._served: set[Served] = set()

@@ -303,6 +303,21 @@ def ask(message: Message) -> Asked:
     return Asked(TIMEOUT_NOW, me, peer, term)
 
 
+def granted_unasked(asked: Asked) -> VoteResponse:
+    """Return the answer to a pre-vote of a peer that knows only real votes.
+
+    Its consent means nothing: it will say at the vote what it thinks.
+    """
+    return VoteResponse(
+        sender=asked.peer, target=asked.me, term=asked.term, granted=True, pre=True
+    )
+
+
+def is_unknown_request(error: str) -> bool:
+    """Say whether an answer's error means that the peer has no such request."""
+    return "unknown rpc type" in error or "unexpected command" in error
+
+
 def decode_response(asked: Asked, plain: object) -> Message:
     """Return the answer's record; raises ``StrangerError``, ``WireError``."""
     fields = _fields(plain)
