@@ -330,7 +330,7 @@ def _is_asyncio() -> bool:
 
 def _reason(error: Exception, options: Options) -> str:
     """Return Go's words for why a request failed, as ``oneshot`` has them."""
-    cause = _system_error(error)
+    cause = system_error(error)
     if cause is None:
         return str(error) or type(error).__name__
     text = os.strerror(cause).lower()
@@ -341,7 +341,7 @@ def _reason(error: Exception, options: Options) -> str:
     return f"dial tcp {options.authority}: connect: {text}"
 
 
-def _system_error(error: BaseException | None) -> int | None:
+def system_error(error: BaseException | None) -> int | None:
     """Return the number of the operating system's error behind another."""
     while error is not None:
         if isinstance(error, BaseExceptionGroup):

@@ -25,11 +25,12 @@ _SHOWN = {
     logging.ERROR: "[ERROR]",
     logging.CRITICAL: "[ERROR]",
 }
-_PLACE = r"%[sdrxg]|%\.\d+[fg]"
+_NAME = r"[A-Za-z_][\w.-]*"
 _TEMPLATE = re.compile(
-    rf'(?P<head>.*?):(?P<fields>(?: [A-Za-z_][\w.-]*=(?:"%s"|{_PLACE}))+)', re.DOTALL
+    rf'(?P<head>.*?):(?P<fields>(?: {_NAME}=(?:"%s"|[^\s"]+))+)', re.DOTALL
 )
-_FIELD = re.compile(rf'([A-Za-z_][\w.-]*)=("?)({_PLACE})"?')
+_FIELD = re.compile(rf'({_NAME})=("?)([^\s"]+)"?')
+_PLACE = re.compile("%[^%]")
 _BLANK = re.compile(r"[ \t\n\r]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -37,7 +38,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 class _Template(NamedTuple):
     head: str
     fields: tuple[tuple[str, bool, str], ...]
-    """Name, whether the template quotes it, and its placeholder."""
+    """Name, whether the template quotes it, and the template of its value."""
 
 
 @lru_cache(maxsize=1024)
@@ -46,26 +47,29 @@ def _template(text: str) -> _Template | None:
     if found is None:
         return None
     fields = tuple(
-        (name, bool(quote), place)
-        for name, quote, place in _FIELD.findall(found["fields"])
+        (name, bool(quote), value)
+        for name, quote, value in _FIELD.findall(found["fields"])
     )
     return _Template(found["head"], fields)
 
 
-def _parts(record: logging.LogRecord) -> tuple[str, list[tuple[str, bool, str, Any]]]:
-    """Return the message, and of its fields: name, quoted, placeholder, value."""
+def _parts(record: logging.LogRecord) -> tuple[str, list[tuple[str, bool, Any]]]:
+    """Return the message, and of its fields: name, whether quoted, value."""
     args: tuple[Any, ...] = (
         cast("tuple[Any, ...]", record.args) if isinstance(record.args, tuple) else ()
     )
     template = _template(record.msg) if args and isinstance(record.msg, str) else None
     if template is None:
         return record.getMessage(), []
-    first = len(args) - len(template.fields)
-    head = template.head % args[:first]
-    values = args[first:]
-    return head, [
-        (*field, value) for field, value in zip(template.fields, values, strict=True)
-    ]
+    at = len(_PLACE.findall(template.head))
+    head = template.head % args[:at]
+    fields: list[tuple[str, bool, Any]] = []
+    for name, quoted, value in template.fields:
+        end = at + len(_PLACE.findall(value))
+        alone = value in ("%s", "%d")
+        fields.append((name, quoted, args[at] if alone else value % args[at:end]))
+        at = end
+    return head, fields
 
 
 def module_name(logger: str) -> str:
@@ -80,8 +84,8 @@ def _text(record: logging.LogRecord) -> str:
     """Return name, message, fields and traceback, on lines that are one entry."""
     text, fields = _parts(record)
     shown: list[str] = []
-    for name, quoted, place, value in fields:
-        one = place % value
+    for name, quoted, value in fields:
+        one = str(value)
         shown.append(
             f'{name}="{one}"' if quoted or _BLANK.search(one) else f"{name}={one}"
         )
@@ -124,9 +128,9 @@ class JsonFormatter(logging.Formatter):
             "@module": module_name(record.name),
             "@timestamp": f"{when}.{int(record.msecs * 1000):06d}Z",
         }
-        for name, _, place, value in fields:
-            plain = place in ("%s", "%d") and type(value) in (bool, int, float)
-            entry[name] = value if plain else place % value
+        for name, _, value in fields:
+            plain = type(value) in (bool, int, float)
+            entry[name] = value if plain else str(value)
         return json.dumps(entry, separators=(",", ":"))
 
 

@@ -78,6 +78,14 @@ def test_fields_are_keys_of_json() -> None:
         "error": "a: b=c",
         "after_s": "2.0",
     }
+    several = filled("Starting: address=%s:%d network=tcp retry=%gs", "::1", 80, 2.5)
+    assert fields(several) == {
+        "@message": "Starting",
+        "address": "::1:80",
+        "network": "tcp",
+        "retry": "2.5s",
+    }
+    assert BareFormatter().format(several) == f"agent: {several.getMessage()}"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,7 @@ def test_fields_are_keys_of_json() -> None:
     [
         ("a value: x=1", ()),
         ("read: file=%s %s", ("a", "b")),
-        ("read: %s: k=v", ("a: b=c",)),
+        ("read: %s: k = v", ("a: b=c",)),
         ("%s", ("took: id=3",)),
         (ValueError("took: id=%s"), ()),
     ],

@@ -359,3 +359,5 @@ async def test_requests_carry_json_and_index(caplog: pytest.LogCaptureFixture) -
     await handler.call(9, "null")
     await handler.close()
     assert "Failed to run HTTP watch handler" in caplog.text
+    refused = f"error=dial tcp 127.0.0.1:{server.server_port}: connection refused"
+    assert refused in caplog.text

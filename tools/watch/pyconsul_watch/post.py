@@ -6,6 +6,7 @@ break, headers of one's own. Source: ``cli.md`` section 7.1.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -102,8 +103,21 @@ class Post:
         except TimeoutError as error:
             raise PostError("timed out") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            raise PostError(str(error) or type(error).__name__) from error
+            raise PostError(self._reason(error)) from error
         return Sent(status, kept.text())
+
+    def _reason(self, error: Exception) -> str:
+        """Return why there was no answer, in the system's words if it has any."""
+        from urllib.parse import urlsplit
+
+        from pyconsul_client.transport import system_error
+
+        number = system_error(error)
+        if number is None:
+            return str(error) or type(error).__name__
+        # Without what a URL may hold of names and passwords.
+        host = urlsplit(self._options.path).netloc.rpartition("@")[2]
+        return f"dial tcp {host}: {os.strerror(number).lower()}"
 
     async def aclose(self) -> None:
         """Close the connections."""
