@@ -233,3 +233,20 @@ def test_else_if_may_be_long() -> None:
 def test_deep_blocks_render() -> None:
     assert render("{{if 1}}" * 55 + "x" + "{{end}}" * 55) == "x"
     assert render("{{range loop 1}}" * 17 + "x" + "{{end}}" * 17) == "x"
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ('{{html nil 1 2 "a"}}', "&lt;no value&gt;1 2a"),
+        ('{{js "a" nil}} {{urlquery .x}}', "a\\u003Cno value\\u003E %3Cno+value%3E"),
+        ('{{html (index (tree "cfg/db") 0) 1}}', "{cfg/db/host host h1 0 7 0 0 } 1"),
+        ('{{printf "%T %T" (index "abc" 0) (index (tree "cfg") 0).Flags}}', "uint8 uint64"),
+        ("{{1i}} {{print 2.5i 1}} {{eq 1i 1.0i}} {{0x1p1i}}", "(0+1i) (0+2.5i) 1 true (0+2i)"),
+        ('{{toJSON (parseJSON "[1e20,1.5e-6,0.1,87474724701161291776,-0.0]")}}',
+         "[100000000000000000000,0.0000015,0.1,87474724701161290000,-0]"),
+        ("{{print scratch}}", "&{{{0 0} 0 0 0 0} map[]}"),
+    ],
+)  # fmt: skip
+def test_prints(template: str, text: str) -> None:
+    assert render(template) == text

@@ -10,6 +10,7 @@ import pytest
 
 from pyconsul_template.ctmpl.printf import go_syntax, printf
 from pyconsul_template.ctmpl.values import (
+    Byte,
     Long,
     StringMap,
     Strings,
@@ -38,7 +39,7 @@ from pyconsul_template.ctmpl.values import (
          "  abc|abc  |ab|    a|00abc"),
         (("%v|%v|%v|%v|%v", 1, "a", True, 1.5, None), "1|a|true|1.5|<nil>"),
         (("%t|%t", True, False), "true|false"),
-        (("%T %T %T %T %T %T", 1, "a", 1.5, True, Strings(), {}),
+        (("%T %T %T %T %T %T", 1, "a", 1.5, True, Strings(), dict[str, Any]()),
          "int string float64 bool []string map[string]interface {}"),
         (("%T %T %T %T", Long(1), Unsigned(1), StringMap(), None),
          "int64 uint64 map[string]string <nil>"),
@@ -65,6 +66,44 @@ from pyconsul_template.ctmpl.values import (
         (("%.*f", 2, 3.14159), "3.14"),
         (("%.*f", "a", 1.5), "%!(BADPREC)1.500000"),
         (("é%5sé", "é"), "é    éé"),
+        # Flags hold for values of the wrong kind as well
+        (("%5s|%-5s|%05s|%+s|%.3s", 1, 1, 1, 1, 1),
+         "%!s(int=    1)|%!s(int=1    )|%!s(int=00001)|%!s(int=+1)|%!s(int=001)"),
+        (("%8.2d|%08t|%8d", 1.5, True, "a"),
+         "%!d(float64=     1.5)|0000true|%!d(string=       a)"),
+        (("%5d", [1, "a", None]), "[    1 %!d(string=    a) <nil>]"),
+        # Zeros go before whatever is padded, but not with a precision or -
+        (("%05c|%06q|%08s|%010T|%-05d|%0-5d|%08.3d", 65, 65, "a", "a", 7, 7, 7),
+         "0000A|000'A'|0000000a|0000string|7    |7    |     007"),
+        (("%08.2f|%+08.2f|% 08.2f|%06v|%06t|%05d", -2.5, 2.5, 2.5, 1.5, True, None),
+         "-0002.50|+0002.50| 0002.50|0001.5|00true|%!d(<nil>)"),
+        (("%07v|%8.2T|%08.3T", None, None, None), "00<nil>|   <nil>|000<nil>"),
+        # The alternate form
+        (("%#O|%#o|%#b|%#X|%#08x|%#.3x", 8, 0, 5, 255, 255, 7),
+         "0o010|0|0b101|0XFF|0x000000ff|0x007"),
+        (("%#g|%#.3g|%#.0f|%#e|%#v|%#x", 1.0, 1.0, 2.0, 1.0, 1.0, 1.0),
+         "1.00000|1.00|2.|1.000000e+00|1|0x1.0000p+00"),
+        (("%#q|%#q|%+q|%# x|%#x", "a\tb", "a\n", "é", "hi", ""),
+         '`a\tb`|"a\\n"|"\\u00e9"|0x68 0x69|'),
+        (("%#v|%#v|%#v", Unsigned(255), Byte(97), Long(-3)), "0xff|0x61|-3"),
+        # Numbers in other clothes
+        (("%b|%x|%X|%.3x|%.0x|%g", 1.5, 0.0, -3.5, 1.999, 1.5, 1e300),
+         "6755399441055744p-52|0x0p+00|-0X1.CP+01|0x1.ffcp+00|0x1p+01|1e+300"),
+        (("%x|%b", 5e-324, 5e-324), "0x1p-1074|1p-1074"),
+        (("%U|%c|%q", -5, -5, 0x110000), "U+FFFFFFFFFFFFFFFB|\ufffd|'\ufffd'"),
+        (("%+.1e|%+f|% f|%5.1f", float("inf"), float("nan"), float("nan"), float("-inf")),
+         "+Inf|+NaN| NaN| -Inf"),
+        (("%v|%.1f|%d|%T", 1 - 2j, 1 - 2j, 3j, 3j),
+         "(1-2i)|(1.0-2.0i)|%!d(complex128=(0+3i))|complex128"),
+        # Wrong directives
+        (("%1000009999d|x", 1), "%!(NOVERB)%!(EXTRA int=1)"),
+        (("%5.", 1), "%!.(int=    1)"),
+        (("%.-3d", 7), "%!-(int=7)3d"),
+        (("%[1]d %d", 1, 2), "1 2"),
+        (("%[2]d", 1, 2, 3), "2"),
+        (("%[x][2]d", 1, 2), "%!d(BADINDEX)"),
+        (("%[9][2]d", 1), "%![(BADINDEX)2]d"),
+        (("%w|%w", 5, [1]), "%!w(int=5)|%!w([]interface {}=[1])"),
     ],
 )  # fmt: skip
 def test_printf(args: tuple[Any, ...], text: str) -> None:

@@ -9,11 +9,13 @@ from urllib.parse import quote_plus
 
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.values import (
+    Byte,
     StringMap,
     Strings,
     go_bytes,
     go_text,
     print_values,
+    shown_if_possible,
     type_name,
 )
 
@@ -43,7 +45,7 @@ def _item(value: Any, key: Any) -> Any:
         return items[_position(key, len(items))]
     if isinstance(value, str):
         raw = go_bytes(value)
-        return raw[_position(key, len(raw))]
+        return Byte(raw[_position(key, len(raw))])
     if value is None:
         raise GoExecError("index of untyped nil")
     raise GoExecError(f"can't index item of type {type_name(value)}")
@@ -94,9 +96,14 @@ def length(value: Any) -> int:
     raise GoExecError(f"len of type {type_name(value)}")
 
 
+def _text(values: Sequence[Any]) -> str:
+    """Return values as actions print them, with ``print``'s spaces between."""
+    return print_values(*map(shown_if_possible, values))
+
+
 def html(*values: Any) -> str:
     """Return the text of the values, escaped for HTML."""
-    text = html_module.escape(print_values(*values), quote=True)
+    text = html_module.escape(_text(values), quote=True)
     text = text.replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
     return text.replace("\0", "\ufffd")
 
@@ -110,7 +117,7 @@ _JS = {
 def js(*values: Any) -> str:
     """Return the text of the values, escaped for a JavaScript string."""
     found: list[str] = []
-    for char in print_values(*values):
+    for char in _text(values):
         code = ord(char)
         if char in _JS:
             found.append(_JS[char])
@@ -123,7 +130,7 @@ def js(*values: Any) -> str:
 
 def urlquery(*values: Any) -> str:
     """Return the text of the values, escaped for a URL's query."""
-    return quote_plus(go_bytes(print_values(*values)), safe="")
+    return quote_plus(go_bytes(_text(values)), safe="")
 
 
 def call(function: Any, *args: Any) -> Any:

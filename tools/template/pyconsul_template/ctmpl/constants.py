@@ -75,7 +75,7 @@ def char_value(text: str) -> int | str:
 _UNDERSCORES = re.compile(r"(?:[^_]|(?<=[0-9a-zA-Z])_(?=[0-9a-fA-F]))*")
 
 
-def number_value(text: str) -> int | float | str:
+def number_value(text: str) -> float | complex | str:
     """Return a number, or what is wrong with it."""
     bad = f"bad number syntax: {text!r}"
     if not _UNDERSCORES.fullmatch(text):
@@ -84,7 +84,7 @@ def number_value(text: str) -> int | float | str:
     digits = plain.lstrip("+-").lower()
     sign = -1 if plain.startswith("-") else 1
     if digits.endswith("i"):
-        return f"complex numbers are not supported: {text}"
+        return _imaginary(digits[:-1], sign, bad)
     try:
         if digits.startswith(("0x", "0o", "0b")):
             if "p" in digits or "." in digits:
@@ -104,3 +104,9 @@ def number_value(text: str) -> int | float | str:
     if not INT_MIN <= value <= INT_MAX:
         return f"integer overflow: {text!r}"
     return value
+
+
+def _imaginary(digits: str, sign: int, bad: str) -> complex | str:
+    # For the sake of old code, leading zeros do not make it octal.
+    value = number_value(digits.lstrip("0") or "0" if digits.isdigit() else digits)
+    return bad if isinstance(value, str) else complex(0, sign * value)

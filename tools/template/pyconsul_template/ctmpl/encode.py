@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, cast
 
 import msgspec
@@ -63,15 +64,16 @@ def json_float(value: float) -> str:
     if not math.isfinite(value):
         raise GoExecError(f"json: unsupported value: {float_text(value)}")
     size = abs(value)
-    if value.is_integer() and size < 1e21:
-        return f"{value:.0f}" if value else "-0" if str(value)[0] == "-" else "0"
-    if size < 1e-6 or size >= 1e21:
+    if size and (size < 1e-6 or size >= 1e21):
         mantissa, _, power = repr(value).partition("e")
         mantissa = mantissa.removesuffix(".0")
         sign = power[0] if power[:1] in ("-", "+") else "+"
         return f"{mantissa}e{sign}{power.lstrip('+-0')}"
+    # The shortest digits that read back, and zeros for the rest.
     text = repr(value)
-    return text if "e" not in text else f"{value:.20f}".rstrip("0")
+    if "e" in text:
+        return format(Decimal(text), "f")
+    return text.removesuffix(".0")
 
 
 def to_json(value: Any, *, indent: str = "", escape: bool = True) -> str:

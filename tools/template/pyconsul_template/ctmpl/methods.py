@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from pyconsul_template.ctmpl.errors import GoExecError
-from pyconsul_template.ctmpl.values import keys_sorted, type_name
+from pyconsul_template.ctmpl.values import keys_sorted, printed, type_name
 from pyconsul_template.pending import PENDING
 
 
@@ -17,6 +17,9 @@ class Scratch:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        return f"&{{{{{{0 0}} 0 0 0 0}} {printed(self.values)}}}"
 
     def has(self, key: str) -> bool:
         """Return whether ``key`` was set: ``scratch.Key``."""

@@ -56,6 +56,10 @@ class Unsigned(int):
     """``uint64``."""
 
 
+class Byte(Unsigned):
+    """``uint8``."""
+
+
 class Long(int):
     """``int64``."""
 
@@ -67,6 +71,10 @@ class Loop:
 
     def __init__(self, numbers: range) -> None:
         self.numbers = numbers
+
+    def __str__(self) -> str:
+        # A channel prints as its address, which is as good as any other.
+        return f"0xc{id(self) & 0xFFFFFFFFF:09x}"
 
 
 class NodeNotFound(msgspec.Struct, frozen=True):
@@ -81,7 +89,9 @@ _TYPES: dict[type, str] = {
     int: "int",
     Long: "int64",
     Unsigned: "uint64",
+    Byte: "uint8",
     float: "float64",
+    complex: "complex128",
     bool: "bool",
     list: "[]interface {}",
     dict: "map[string]interface {}",
@@ -131,6 +141,8 @@ _MAP_FIELDS = frozenset(
     ("meta", "node_meta", "tagged_addresses", "node_tagged_addresses")
 )
 """Fields of records that are ``map[string]string``."""
+_UNSIGNED_FIELDS = frozenset(("create_index", "modify_index", "lock_index", "flags"))
+"""Fields of pairs that are ``uint64``."""
 FIELD_ORDER: dict[type, tuple[str, ...]] = {
     Pair: (
         "path",
@@ -187,6 +199,8 @@ class Fields(dict[type, Getter]):
                 return self._no_field
             if field in _MAP_FIELDS and kind is not HealthCheck:
                 return lambda value: StringMap(getattr(value, field))
+            if kind is Pair and field in _UNSIGNED_FIELDS:
+                return lambda value: Unsigned(getattr(value, field))
             if field == "service_tags":
                 return lambda value: Strings(getattr(value, field) or ())
             return attrgetter(field)
@@ -236,7 +250,9 @@ _KINDS: dict[type, str] = {
     int: "int",
     Long: "int",
     Unsigned: "int",
+    Byte: "int",
     float: "float",
+    complex: "complex",
     str: "string",
 }
 
@@ -295,7 +311,7 @@ def _ordered(name: str, compare: Callable[[Any, Any], bool]) -> Callable[..., An
             raise GoExecError(
                 f"error calling {name}: incompatible types for comparison"
             )
-        if left == "bool":
+        if left in ("bool", "complex"):
             raise GoExecError(f"error calling {name}: invalid type for comparison")
         if left == "string":
             return compare(go_bytes(a), go_bytes(b))
@@ -393,7 +409,9 @@ def struct_values(value: msgspec.Struct) -> Iterable[tuple[str, Any]]:
     kind = type(value)
     wire = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     for field in FIELD_ORDER.get(kind, kind.__struct_fields__):
-        yield wire[field], getattr(value, field)
+        item = getattr(value, field)
+        is_unsigned = kind is Pair and item.__class__ is int
+        yield wire[field], Unsigned(item) if is_unsigned else item
 
 
 def printed(value: Any) -> str:
@@ -419,6 +437,10 @@ def printed(value: Any) -> str:
     if isinstance(value, msgspec.Struct):
         inner = " ".join(printed(item) for _, item in struct_values(value))
         return f"&{{{inner}}}"
+    if kind is complex:
+        imaginary = float_text(value.imag)
+        sign = "" if imaginary[0] in "+-" else "+"
+        return f"({float_text(value.real)}{sign}{imaginary}i)"
     return str(value)
 
 
@@ -430,6 +452,19 @@ def shown(value: Any) -> str:
         raise GoExecError(f"can't print a value of type {type_name(value)}")
     text = printed(value)
     return text.removeprefix("&") if isinstance(value, msgspec.Struct) else text
+
+
+def shown_if_possible(value: Any) -> Any:
+    """Return what is printed in a value's place: nothing and pointers are texts."""
+    if isinstance(value, msgspec.Struct):
+        return _Shown(shown(value))
+    return shown(value) if value is None else value
+
+
+class _Shown(str):
+    """A record's text, which is no string among the operands of ``print``."""
+
+    __slots__ = ()
 
 
 def print_values(*values: Any) -> str:
