@@ -18,7 +18,9 @@ from msgspec import Struct, field
 from pyconsul_client.options import Options
 from pyconsul_template.commands import Command, CommandError, run_command
 from pyconsul_template.config import TemplatePlan
+from pyconsul_template.healthy import Gate
 from pyconsul_template.output import OutputError, Target, restore
+from pyconsul_template.plans import HealthPlan
 
 log = logging.getLogger("pyconsul_template")
 
@@ -46,6 +48,7 @@ class _Due(Struct):
     changes: list[Change] = field(default_factory=list[Change])
     is_fatal: bool = False
     rolls_back: bool = False
+    health: HealthPlan | None = None
 
 
 class _Retry(Struct):
@@ -54,7 +57,7 @@ class _Retry(Struct):
     failures: int
     at: float
     environment: dict[str, str]
-    is_fatal: bool
+    due: _Due
 
 
 class Commands:
@@ -65,6 +68,8 @@ class Commands:
         self._once = once
         self._due: dict[Command, _Due] = {}
         self._retries: dict[Command, _Retry] = {}
+        self.gate = Gate(consul)
+        """Closed while no command may run, as the last one's service is not healthy."""
         self.errors: dict[Command, str] = {}
         """Why a command's last run failed."""
 
@@ -77,21 +82,32 @@ class Commands:
         due.changes.append(change)
         due.is_fatal |= plan.command_error_fatal
         due.rolls_back |= plan.rolls_back
+        due.health = due.health or plan.health
 
-    async def run(self) -> None:
-        """Run what is due; raises ``RunError`` when a failure ends the run."""
-        due, self._due = self._due, {}
+    def is_owed(self, command: Command | None) -> bool:
+        """Whether a command is still to run, or to run again."""
+        return command is not None and (
+            command in self._due or command in self._retries
+        )
+
+    async def run(self, *, at_end: bool = False) -> None:
+        """Run what is due; raises ``RunError`` when a failure ends the run.
+
+        What has to wait for another's health stays due; ``at_end`` nothing waits.
+        """
         now = anyio.current_time()
         for command, retry in list(self._retries.items()):
-            if command not in due and retry.at <= now:
-                await self._run(command, retry.environment, is_fatal=retry.is_fatal)
+            is_due = command not in self._due and retry.at <= now
+            if is_due and await self._may_run(at_end):
+                await self._run(command, retry.environment, retry.due)
         failed: list[str] = []
-        for command, one in due.items():
+        for command in list(self._due):
+            if not await self._may_run(at_end):
+                break
+            one = self._due.pop(command)
             paths = [change.target.path for change in one.changes]
             environment = self.environment(one.plan, paths)
-            error = await self._run(
-                command, environment, is_fatal=one.is_fatal, again=not one.rolls_back
-            )
+            error = await self._run(command, environment, one)
             if error is not None and one.rolls_back:
                 await self._roll_back(command, one, environment)
             if error is not None and (one.is_fatal or self._once):
@@ -101,15 +117,20 @@ class Commands:
 
     def next_retry(self) -> float | None:
         """Return when a failed command is due again."""
+        if self.gate.is_closed:
+            return None
         return min((retry.at for retry in self._retries.values()), default=None)
 
+    async def _may_run(self, at_end: bool) -> bool:
+        """Whether no service has to become healthy before; ``once`` waits for it."""
+        if at_end or not self.gate.is_closed:
+            return True
+        if self._once:
+            await self.gate.opened()
+        return self._once
+
     async def _run(
-        self,
-        command: Command,
-        environment: dict[str, str],
-        *,
-        is_fatal: bool,
-        again: bool = True,
+        self, command: Command, environment: dict[str, str], due: _Due
     ) -> CommandError | None:
         try:
             if command.splay_s:
@@ -117,19 +138,20 @@ class Commands:
             await run_command(command, environment)
         except CommandError as error:
             self.errors[command] = str(error)
-            if not again:
+            if due.rolls_back:
                 self._retries.pop(command, None)
                 return error
             before = self._retries.get(command)
             failures = 1 if before is None else before.failures + 1
             delay = min(COMMAND_RETRY_S * 2 ** (failures - 1), COMMAND_RETRY_MAX_S)
             at = anyio.current_time() + delay
-            self._retries[command] = _Retry(failures, at, environment, is_fatal)
+            self._retries[command] = _Retry(failures, at, environment, due)
             log.error("command %s; again in %gs", error, delay)
             return error
         self._retries.pop(command, None)
         self.errors.pop(command, None)
         log.info("ran %s", command)
+        self.gate.close(due.health)
         return None
 
     async def _roll_back(
@@ -151,6 +173,8 @@ class Commands:
                 await run_command(command, environment)
             except CommandError as error:
                 log.error("command %s, with the old files too", error)
+            else:
+                self.gate.close(due.health)
 
     def environment(self, plan: TemplatePlan, changed: list[Path]) -> dict[str, str]:
         """Return what a command or a check gets beside our own environment."""

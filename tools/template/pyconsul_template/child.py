@@ -62,6 +62,9 @@ class Child:
         self._waiters: set[asyncio.Task[None]] = set()
         self._reloads = asyncio.Event()
         self._reloader: asyncio.Task[None] | None = None
+        self._is_reloading = False
+        self._moved = asyncio.Event()
+        """Set by whatever was done to the child."""
 
     @property
     def is_started(self) -> bool:
@@ -89,10 +92,31 @@ class Child:
             now = asyncio.get_running_loop().time()
             self._events.put_nowait(lambda: self._core.start(now))
 
-    def changed(self) -> None:
-        """Tell the child of a change, after the splay."""
+    def changed(self, *, force: bool = False) -> None:
+        """Tell the child of a change, after the splay; ``force`` restarts at once."""
         now = asyncio.get_running_loop().time
-        self._events.put_nowait(lambda: self._core.changed(now(), random.random()))
+        self._events.put_nowait(
+            lambda: self._core.changed(now(), random.random(), force=force)
+        )
+
+    async def settled(self) -> None:
+        """Return when the child runs and nothing is being done to it, or it is over.
+
+        A change it was told of has reached it by then.
+        """
+        while not self.done.done() and not self._is_settled():
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _is_settled(self) -> bool:
+        return (
+            self._process is not None
+            and self._events.empty()
+            and self._core.running
+            and self._core.deadline is None
+            and not self._reloads.is_set()
+            and not self._is_reloading
+        )
 
     def send(self, number: int) -> None:
         """Pass a signal on."""
@@ -135,10 +159,13 @@ class Child:
                     actions = event()
                 await self._do(actions)
                 await self._do(self._core.tick(loop.time()))
+                self._moved.set()
         except (OSError, ValueError) as error:
             log.error("child %s: %s", self.plan.command, error)
             if not self.done.done():
                 self.done.set_result(START_FAILED)
+        finally:
+            self._moved.set()
 
     async def _do(self, actions: list[Action]) -> None:
         for kind, number in actions:
@@ -159,6 +186,7 @@ class Child:
         """Run the command for each change; those during a run make one more."""
         while True:
             await self._reloads.wait()
+            self._is_reloading = True
             self._reloads.clear()
             environment = {**self._consul, "CHILD_PID": str(self.pid)}
             try:
@@ -167,6 +195,9 @@ class Child:
                 log.error("reload command %s", error)
             else:
                 log.info("ran %s", command)
+            finally:
+                self._is_reloading = False
+                self._moved.set()
 
     async def _spawn(self) -> None:
         process = await asyncio.create_subprocess_exec(

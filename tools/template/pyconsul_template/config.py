@@ -30,7 +30,7 @@ from pyconsul_template.plans import (
     TemplatePlan,
 )
 from pyconsul_template.render import TemplateSource, fixed_folder
-from pyconsul_template.runs import children, groups, template_command
+from pyconsul_template.runs import children, groups, health, template_command
 from pyconsul_template.schema import (
     ConfigError,
     ConsulBlock,
@@ -297,6 +297,8 @@ def _plan(
         shape=_shape(where, block),
         group=block.notify,
         runs_at_start=block.run_at_start == "always",
+        health=health(where, block.healthy or (group.healthy if group else None)),
+        child_action=block.on_change,
     )
 
 

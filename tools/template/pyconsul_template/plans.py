@@ -17,6 +17,27 @@ from pyconsul_template.render import TemplateSource
 from pyconsul_template.schema import LogFileBlock, SyslogBlock, TelemetryBlock
 from pyconsul_template.shape import Shape
 
+NONE, RELOAD, RESTART = "none", "reload", "restart"
+"""What a change of a file does to the supervised children."""
+
+
+class HealthPlan(Struct, frozen=True, kw_only=True):
+    """What has to pass before the next reload; times in seconds."""
+
+    service: str
+    """A service of the local agent, by name or ID."""
+    check: str
+    """Or the ID of a check there."""
+    timeout_s: float
+    """After this long reloads go on."""
+    stable_s: float
+    """How long it has to pass without a break."""
+
+    @property
+    def name(self) -> str:
+        """It for people."""
+        return f"check {self.check}" if self.check else f"service {self.service}"
+
 
 class TemplatePlan(Struct, frozen=True, kw_only=True):
     """One template, resolved."""
@@ -37,6 +58,10 @@ class TemplatePlan(Struct, frozen=True, kw_only=True):
     """The notify group, empty for none."""
     runs_at_start: bool = False
     """Whether the command runs once though the file was right already."""
+    health: HealthPlan | None = None
+    """What has to pass after the command, before another one runs."""
+    child_action: str = RELOAD
+    """What a change does to the children: ``none``, ``reload`` or ``restart``."""
 
     @property
     def name(self) -> str:
@@ -85,6 +110,8 @@ class ChildPlan(Struct, frozen=True, kw_only=True):
     restart: str = "never"
     """Or ``on-failure``, ``always``."""
     reload_command: Command | None = None
+    health: HealthPlan | None = None
+    """What has to pass after a start or reload, before another reload."""
 
 
 class DedupPlan(Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from pyconsul_template.groups import Groups
 from pyconsul_template.looking import Limits, named, stamp
 from pyconsul_template.many import write_all
 from pyconsul_template.output import OutputError
+from pyconsul_template.plans import NONE, RELOAD, RESTART
 from pyconsul_template.render import TemplateError
 from pyconsul_template.source import Entry, Reader, Source, describe
 from pyconsul_template.syntax import TemplateLike, open_template
@@ -56,13 +57,13 @@ class Runner:
         settings: Settings,
         print_dry: Callable[[str], None],
         on_fetched: Callable[[], None] = lambda: None,
-        on_pass: Callable[[bool], None] = lambda _: None,
+        on_pass: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare nothing yet.
 
         ``on_fetched`` is told when all data came once; ``on_pass``, after each
-        pass from the one that completed the last template, whether it changed
-        a file.
+        pass from the one that completed the last template, what the changed
+        files do to the children: ``none``, ``reload`` or ``restart``.
         """
         self._on_fetched = on_fetched
         self._on_pass = on_pass
@@ -81,6 +82,7 @@ class Runner:
         self.engine: Engine[Entry] = Engine([], 0.0)
         self.states = [TemplateState() for _ in settings.templates]
         self.commands = Commands(settings.consul, once=settings.once)
+        self.commands.gate.on_open = self._wake_up
         self.writer = Writer(settings, self.commands, print_dry)
         self._stats: dict[Path, tuple[int, int, int] | None] = {}
         self._outage = False
@@ -110,6 +112,9 @@ class Runner:
         if self._settings.attempts and failures >= self._settings.attempts:
             self._given_up = f"{describe(query)}: given up after {failures}: {error}"
             self._wake.set()
+
+    def _wake_up(self) -> None:
+        self._wake.set()
 
     def look_now(self) -> None:
         """Look at the watched files without waiting for the next time."""
@@ -152,11 +157,13 @@ class Runner:
         try:
             await self._run()
         except asyncio.CancelledError:
-            # What a group holds back is of files that are written already.
-            if held := self.groups.release_all():
-                with anyio.CancelScope(shield=True):
-                    await self._run_commands(held)
+            # What is held back is of files that are written already.
+            with anyio.CancelScope(shield=True):
+                await self._run_commands(self.groups.release_all(), at_end=True)
             raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.commands.gate.aclose()
 
     async def _run(self) -> None:
         timeout = self._settings.once_timeout_s
@@ -172,9 +179,9 @@ class Runner:
     async def _loop(self) -> None:
         while True:
             self._wake = anyio.Event()
-            changed = await self._pass()
+            action = await self._pass()
             if self.engine.all_rendered():
-                self._on_pass(changed)
+                self._on_pass(action)
                 if self._settings.once:
                     return
             if self._settings.explain and self.engine.all_fetched():
@@ -193,12 +200,12 @@ class Runner:
 
     # One pass
 
-    async def _pass(self) -> bool:
-        """Return whether a file was replaced."""
-        has_changed = False
+    async def _pass(self) -> str:
+        """Return what the replaced files do to the children."""
+        actions = {NONE}
         for index in self.engine.due(anyio.current_time()):
             for change in await self._render(index):
-                has_changed = True
+                actions.add(change.plan.child_action)
                 if not self.groups.take(change, anyio.current_time()):
                     self.commands.add(change)
         if self.engine.has_dropped:
@@ -207,12 +214,14 @@ class Runner:
             self._views.keep(self._source.keep(self.engine.wanted()))
             self.engine.has_dropped = False
         await self._run_commands(self.groups.release(self.engine, anyio.current_time()))
-        return has_changed
+        return RESTART if RESTART in actions else RELOAD if RELOAD in actions else NONE
 
-    async def _run_commands(self, changes: Iterable[Change]) -> None:
+    async def _run_commands(
+        self, changes: Iterable[Change], *, at_end: bool = False
+    ) -> None:
         for change in changes:
             self.commands.add(change)
-        await self.commands.run()
+        await self.commands.run(at_end=at_end)
 
     async def _render(self, index: int) -> list[Change]:
         """Render one template; return what changed on disk."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pyconsul_template.commands import Command, Filter, parse_command
-from pyconsul_template.plans import ChildPlan, GroupPlan, TemplatePlan
+from pyconsul_template.plans import ChildPlan, GroupPlan, HealthPlan, TemplatePlan
 from pyconsul_template.schema import (
     ChildBlock,
     ConfigError,
     ExecBlock,
     FileConfig,
+    HealthyBlock,
     NotifyBlock,
     seconds,
     signal_number,
@@ -42,6 +43,7 @@ def child(name: str, block: ChildBlock | None) -> ChildPlan | None:
         name=name,
         restart=block.restart,
         reload_command=reload_command,
+        health=health("exec", block.healthy),
         command=command,
         kill_signal=signal_number("exec.kill_signal", block.kill_signal or "SIGINT"),
         kill_timeout_s=seconds("exec.kill_timeout", block.kill_timeout),
@@ -53,6 +55,23 @@ def child(name: str, block: ChildBlock | None) -> ChildPlan | None:
         allowed=variables.allowed,
         denied=variables.denied,
     )
+
+
+def health(where: str, block: HealthyBlock | None) -> HealthPlan | None:
+    """Return what a reload is followed by; raises ``ConfigError``."""
+    if block is None:
+        return None
+    if bool(block.service) == bool(block.check):
+        raise ConfigError(f"{where}: healthy: give either service or check")
+    plan = HealthPlan(
+        service=block.service,
+        check=block.check,
+        timeout_s=seconds(f"{where}: healthy.timeout", block.timeout),
+        stable_s=seconds(f"{where}: healthy.stable", block.stable),
+    )
+    if plan.timeout_s <= plan.stable_s:
+        raise ConfigError(f"{where}: healthy: timeout is not over stable")
+    return plan
 
 
 def _filter(block: ExecBlock) -> Filter:

@@ -67,6 +67,19 @@ class ExecBlock(Block, kw_only=True):
     env: EnvBlock = msgspec.field(default_factory=EnvBlock)
 
 
+class HealthyBlock(Block, kw_only=True):
+    """``healthy``, ours: what has to pass after a reload, before the next."""
+
+    service: str = ""
+    """Name or ID of a service of the local agent."""
+    check: str = ""
+    """Or the ID of a check there."""
+    timeout: Duration = "30s"
+    """After this long the next reload is done all the same."""
+    stable: Duration = "5s"
+    """How long it has to pass without a break."""
+
+
 class ChildBlock(ExecBlock, kw_only=True):
     """``exec`` of the whole run: a supervised child."""
 
@@ -74,6 +87,7 @@ class ChildBlock(ExecBlock, kw_only=True):
     """Ours: what is done when it ends by itself."""
     reload_command: str | list[str] = ""
     """Ours: run at a change, instead of a signal or a restart."""
+    healthy: HealthyBlock | None = None
 
 
 class NotifyBlock(Block, kw_only=True):
@@ -86,6 +100,7 @@ class NotifyBlock(Block, kw_only=True):
     """How long after the last write the commands wait for another."""
     all_rendered_first: bool = True
     """Whether no command runs before each member was rendered once."""
+    healthy: HealthyBlock | None = None
 
 
 CommandError = Literal["log", "exit", "rollback"]
@@ -140,6 +155,9 @@ class TemplateBlock(Block, kw_only=True):
     """Ours: the group that the command is run with."""
     run_at_start: Literal["changed", "always"] = "changed"
     """Ours: whether the command runs once for a file that was already right."""
+    healthy: HealthyBlock | None = None
+    on_change: Literal["none", "reload", "restart"] = "reload"
+    """Ours: what a change of the file does to the supervised children."""
     atomic: Literal["require", "prefer", "never"] = "prefer"
     """Ours: whether the file has to be replaced in one step."""
 

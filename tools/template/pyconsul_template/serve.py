@@ -29,7 +29,9 @@ from pyconsul_template.config import ConfigError, Settings
 from pyconsul_template.dedup import SharedViews
 from pyconsul_template.endpoint import Texts, serving
 from pyconsul_template.logs import set_up
+from pyconsul_template.plans import NONE
 from pyconsul_template.render import TemplateError
+from pyconsul_template.rolling import Rolling
 from pyconsul_template.runner import Runner, ViewsLike, print_to_stdout
 from pyconsul_template.status import Status, explanation, status_of, summary
 from pyconsul_template.telemetry import send
@@ -54,6 +56,7 @@ class Service:
         self._settings = settings
         self._load = load
         self._children: list[Child] = []
+        self._rolling = Rolling(lambda: self._settings.consul)
         self._runner: Runner | None = None
         self._shared_views: SharedViews | None = None
         self._leads: bool | None = None
@@ -82,13 +85,21 @@ class Service:
             log.error("%s", error)
             return EXIT_CONFIG
         finally:
+            await self._rolling.aclose()
             await asyncio.gather(*(child.aclose() for child in self._children))
 
     def status(self) -> Status | None:
         """Return what is going on, ``None`` before there is anything."""
         if self._runner is None:
             return None
-        return status_of(self._runner, self._started_at, self._children, self._leads)
+        waits = (self._runner.commands.gate.waits_for, self._rolling.waits_for)
+        return status_of(
+            self._runner,
+            self._started_at,
+            self._children,
+            self._leads,
+            [name for name in waits if name],
+        )
 
     def _texts(self) -> Texts:
         """Return what was rendered, and whom it may be shown to."""
@@ -207,12 +218,13 @@ class Service:
                 if self._runner is not None and self._runner.engine.all_rendered():
                     self._systemd.ready()
 
-    def _passed(self, changed: bool) -> None:
+    def _passed(self, action: str) -> None:
         for child in self._children:
             if not child.is_started:
                 child.start()
-            elif changed:
-                child.changed()
+                self._rolling.started(child)
+            elif action != NONE:
+                self._rolling.changed(child, action)
         self._systemd.ready()
 
     async def _work(self, settings: Settings) -> int:

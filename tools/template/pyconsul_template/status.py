@@ -70,6 +70,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     children: list[ChildStatus]
     leader: bool | None
     """With de-duplication, whether we ask Consul for the others."""
+    reloads_wait_for: list[str] = []
+    """What has to become healthy before the next reload."""
 
 
 def status_of(
@@ -77,6 +79,7 @@ def status_of(
     started_at: float,
     children: Sequence[Child] = (),
     leader: bool | None = None,
+    reloads_wait_for: Sequence[str] = (),
 ) -> Status:
     """Return the state of a run; ``started_at`` is monotonic time."""
     now = anyio.current_time()
@@ -126,6 +129,7 @@ def status_of(
         child=running[0] if running else None,
         children=running,
         leader=leader,
+        reloads_wait_for=list(reloads_wait_for),
     )
 
 
@@ -141,6 +145,7 @@ def summary(status: Status | None) -> str:
         "queries failing": sum(1 for d in status.dependencies if d.error),
     }
     parts += [f"{count} {name}" for name, count in counts.items() if count]
+    parts += [f"reloads wait for {name}" for name in status.reloads_wait_for]
     return ", ".join(parts)
 
 
@@ -220,6 +225,7 @@ def explanation(status: Status) -> str:
             lines.append(f"{template.source} waits for {names}")
         elif template.error:
             lines.append(f"{template.source}: {_plain(template.error)}")
+    lines += [f"reloads wait for {_plain(n)}" for n in status.reloads_wait_for]
     lines += [
         f"{_plain(dependency.name)}: {_plain(dependency.error)}"
         for dependency in status.dependencies
