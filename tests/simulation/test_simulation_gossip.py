@@ -185,3 +185,14 @@ def test_a_seed_repeats_itself() -> None:
 
     assert trace(5) == trace(5)
     assert trace(5) != trace(6)
+
+
+@pytest.mark.parametrize("count", [6, 9])
+def test_few_nodes_leave_no_one_out(count: int) -> None:
+    """Sent only four times by each, one event in 24 would miss one of nine nodes."""
+    sim = GossipSim(count, 1)
+    sim.start_joined()
+    sim.run(2.0)
+    for _ in range(300):
+        assert sim.spread(sim.rng.choice(sim.nodes), limit=3.0) < 3.0
+        sim.run(3.0)

@@ -75,7 +75,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     indirect_checks: int = 3
     """Nodes asked to probe for us when a direct ping fails."""
     retransmit_mult: int = 4
-    """A broadcast is sent ``retransmit_mult * ceil(log10(n + 1))`` times."""
+    """A broadcast is sent ``retransmit_mult * ceil(log10(n + 1))`` times;
+    events and queries more where that leaves nodes out: ``queue.sure_limit``."""
     suspicion_mult: int = 4
     """Shortest suspicion: ``suspicion_mult * log10(n) * probe_interval``."""
     suspicion_max_timeout_mult: int = 6

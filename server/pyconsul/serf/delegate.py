@@ -7,9 +7,9 @@ is dropped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import ceil, log10
 
 from pyconsul.gossip import messages as gossip
+from pyconsul.gossip.queue import sure_limit
 from pyconsul.serf import codec, coordinate
 from pyconsul.serf.asking import Asking
 from pyconsul.serf.broadcasts import BroadcastQueue
@@ -119,9 +119,8 @@ class PoolDelegate:
         """Return intents, then queries, then events, as space allows."""
         if not (self.intents or self.queries or self.user_events):
             return []
-        # As memberlist's own broadcasts: 7.3.
         mult = self._host.memberlist_settings.retransmit_mult
-        transmits_max = mult * ceil(log10(len(self._table) + 1))
+        transmits_max = sure_limit(mult, len(self._table))
         taken: list[bytes] = []
         for queue in self.queues:
             found = queue.take(overhead, limit, transmits_max)

@@ -23,7 +23,7 @@ from pyconsul.gossip.messages import (
     Settings,
 )
 from pyconsul.gossip.packet import open_packet, seal_packet
-from pyconsul.gossip.queue import BroadcastQueue, retransmit_limit
+from pyconsul.gossip.queue import BroadcastQueue, retransmit_limit, sure_limit
 from pyconsul.gossip.stream import StreamError, StreamReader, seal_stream
 from pyconsul.gossip.suspicion import Suspicion, shortest_timeout_s
 from pyconsul.gossip.table import NodeTable, RandomSet
@@ -166,10 +166,20 @@ def test_long_streams_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "limit"), [(0, 0), (1, 4), (9, 4), (10, 8), (99, 8), (1000, 16)]
+    ("nodes", "limit"),
+    [(0, 0), (1, 4), (9, 4), (10, 8), (99, 8), (1000, 16)],
 )
 def test_retransmit_limit(nodes: int, limit: int) -> None:
     assert retransmit_limit(4, nodes) == limit
+
+
+@pytest.mark.parametrize(
+    ("nodes", "limit"),
+    [(0, 0), (1, 4), (3, 4), (6, 10), (9, 12), (10, 12), (99, 14), (1000, 16)],
+)
+def test_sure_limit(nodes: int, limit: int) -> None:
+    assert sure_limit(4, nodes) == limit
+    assert sure_limit(8, nodes) in (2 * limit, 2 * limit - 1)
 
 
 def test_queue_order_is_least_sent_then_longest_then_newest() -> None:
