@@ -35,6 +35,7 @@ from pyconsul.raft.messages import (
     Settings,
     SnapshotMeta,
 )
+from pyconsul.raft.wire import MAX_COMMAND_BYTES
 from pyconsul.types.errors import ConsulError, NoLeaderError
 from pyconsul.types.operations import RaftStats
 
@@ -108,7 +109,9 @@ class RaftDriver(RaftPump):
         self.watch_room()
         found = await open_store(self.store, self._opening, self.durably)
         if found.snapshot is not None:
-            self.fsm.restore(self.store.snapshots.read(found.snapshot))
+            # Gossip goes on already: a silent server would be suspected.
+            take = await self._snapshots.prepared(found.snapshot)
+            take()
         gc.collect()
         gc.freeze()
         now = self._clock()
@@ -142,6 +145,13 @@ class RaftDriver(RaftPump):
             future.set_exception(broken)
         elif self.core is None or self.core.leadership is None:
             future.set_exception(NoLeaderError())
+        elif len(command) > MAX_COMMAND_BYTES:
+            future.set_exception(
+                ConsulError(
+                    f"command of {len(command)} bytes exceeds the limit of "
+                    f"{MAX_COMMAND_BYTES} bytes of a Raft entry"
+                )
+            )
         else:
             self.waiting.batch.append(command)
             self.waiting.batch_futures.append(future)

@@ -59,12 +59,14 @@ async def open_store(store: LogStore, opening: Opening, durably: Durably) -> Rec
     """
     peers_file = opening.peers_file
     try:
-        recovery: Configuration | None = None
         if peers_file is not None:
             await asyncio.to_thread(_refuse_a_foreign_log, peers_file.parent)
             await asyncio.to_thread(write_peers_info, peers_file.parent)
-            recovery = await asyncio.to_thread(read_peers_file, peers_file)
         found = await asyncio.to_thread(store.open)
+        recovery: Configuration | None = None
+        if peers_file is not None:
+            known = _membership(found, opening)
+            recovery = await asyncio.to_thread(read_peers_file, peers_file, known)
         empty = found.last_index == 0 and found.snapshot is None
         if recovery is not None and peers_file is not None:
             if empty:
@@ -131,6 +133,16 @@ def make_core(store: LogStore, found: Recovered, opening: Opening, now: float) -
         rng=opening.rng,
         now=now,
     )
+
+
+def _membership(found: Recovered, opening: Opening) -> Configuration:
+    """Return the members as far as the log knows them, this server included."""
+    known = Configuration()
+    if found.configurations:
+        known = decode_configuration(found.configurations[-1][1])
+    elif found.snapshot is not None:
+        known = found.snapshot.configuration
+    return known.with_server(Peer(id=opening.node_id, address=opening.address))
 
 
 async def _write_configuration(

@@ -6,6 +6,7 @@ starts them; the file's servers are then the cluster (``wire-raft.md`` 4).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -35,8 +36,9 @@ cluster can be recovered by hand:
    ]
 
    "id" is the text in the file node-id of the server's data directory, "address"
-   its server RPC address. "non_voter" may be left out. With Raft protocol 2 the
-   file is a list of addresses: ["10.1.0.1:8300", "10.1.0.2:8300"]
+   its server RPC address. "non_voter" may be left out. As with Raft protocol 2
+   the file may be a list of addresses, of servers that were members before:
+   ["10.1.0.1:8300", "10.1.0.2:8300"]
 3. Start the servers. Each reads the file once and deletes it.
 
 Entries that only the lost servers had are gone; entries that were not yet
@@ -50,10 +52,11 @@ class _Server(msgspec.Struct):
     non_voter: bool = False
 
 
-def read_peers_file(path: Path) -> Configuration | None:
+def read_peers_file(path: Path, known: Configuration) -> Configuration | None:
     """Return what ``peers.json`` asks for; ``None`` without a file.
 
-    Raises ``StartError``.
+    ``known`` is the membership so far: it has the ids of the servers of which
+    only the address is given. Raises ``StartError``.
     """
     try:
         with path.open("rb") as file:
@@ -70,8 +73,9 @@ def read_peers_file(path: Path) -> Configuration | None:
         raise StartError(
             f"recovery failed: failed to parse peers.json: {error}"
         ) from error
+    ids = {peer.address: peer.id for peer in known.servers}
     servers = [
-        Peer(id=s, address=s)
+        Peer(id=_id_of(s, ids), address=s)
         if isinstance(s, str)
         else Peer(
             id=s.id, address=s.address, suffrage=NONVOTER if s.non_voter else VOTER
@@ -86,6 +90,16 @@ def read_peers_file(path: Path) -> Configuration | None:
         if "" in values or len(set(values)) != len(values):
             raise StartError(f"recovery failed: peers.json: empty or repeated {what}")
     return configuration
+
+
+def _id_of(address: str, ids: Mapping[str, str]) -> str:
+    """Return a server's id: a vote of an unknown one could not be counted."""
+    if address not in ids:
+        raise StartError(
+            f"recovery failed: peers.json: no server was known at {address!r}: "
+            "give its id, too"
+        )
+    return ids[address]
 
 
 def write_peers_info(directory: Path) -> None:

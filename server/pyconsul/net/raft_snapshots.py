@@ -321,7 +321,7 @@ class RaftSnapshots:
             if ready.hard_state is not None:
                 await durably(partial(submit, ready.hard_state, ()))
             await asyncio.to_thread(writer.commit)
-            take = await self._prepared(meta)
+            take = await self.prepared(meta)
             await durably(partial(self._store.reset, meta.index))
             if ready.entries:
                 await durably(partial(submit, None, ready.entries))
@@ -334,7 +334,7 @@ class RaftSnapshots:
         self._tell_restored()
         return True
 
-    async def _prepared(self, meta: SnapshotMeta) -> Callable[[], None]:
+    async def prepared(self, meta: SnapshotMeta) -> Callable[[], None]:
         """Return what replaces the state by a stored snapshot."""
         chunks = self._store.snapshots.read(meta)
         if isinstance(self._fsm, PreparingFsm):
@@ -363,7 +363,7 @@ class RaftSnapshots:
                 configuration_index=where,
             )
             await asyncio.to_thread(self._write, meta, chunks)
-            take = await self._prepared(meta)
+            take = await self.prepared(meta)
             await self._host.durably(partial(self._store.reset, meta.index))
             take()
             core.restored(meta)

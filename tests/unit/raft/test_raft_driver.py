@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from pyconsul.net import disk_store
 from pyconsul.net.disk_store import DiskStore
 from pyconsul.net.log_store import LogStore, MemoryStore
 from pyconsul.net.raft_driver import RaftDriver
-from pyconsul.raft.messages import COMMAND, Entry
+from pyconsul.raft import wire, wire_readers
+from pyconsul.raft.messages import COMMAND, AppendRequest, Entry
 from pyconsul.types.errors import CommandError, ConsulError, NoLeaderError
 
 
@@ -241,6 +243,71 @@ def test_a_broken_disk_fails_writes_and_ends_leading(
         fsm = Rows()
         driver = await lone(DiskStore(tmp_path), fsm)
         assert set(fsm.rows) == {"before"}
+        await driver.stop()
+
+    go(main())
+
+
+class PreparedRows(Rows):
+    """Reads snapshots in whatever thread it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_in: list[int] = []
+
+    def prepare(self, chunks: Iterable[bytes]) -> Callable[[], None]:
+        self.read_in.append(threading.get_ident())
+        rows = msgspec.json.decode(b"".join(chunks), type=dict[str, int])
+
+        def take() -> None:
+            self.rows = rows
+
+        return take
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        raise AssertionError("the loop would stand still meanwhile")
+
+
+def test_a_start_reads_its_snapshot_beside_the_loop(tmp_path: Path) -> None:
+    async def main() -> None:
+        driver = await lone(DiskStore(tmp_path), PreparedRows())
+        await driver.propose(b"kept")
+        await driver.snapshot()
+        await driver.stop()
+        fsm = PreparedRows()
+        driver = await lone(DiskStore(tmp_path), fsm)
+        assert set(fsm.rows) == {"kept"}
+        assert len(fsm.read_in) == 1
+        assert threading.get_ident() not in fsm.read_in
+        await driver.stop()
+
+    go(main())
+
+
+def test_a_command_that_no_follower_takes_is_refused() -> None:
+    async def main() -> None:
+        fsm = Rows()
+        driver = await lone(MemoryStore(), fsm)
+        with pytest.raises(ConsulError, match="exceeds the limit of 67043328 bytes"):
+            await driver.propose(bytes(wire.MAX_COMMAND_BYTES + 1))
+        assert await driver.propose(b"small")
+        assert set(fsm.rows) == {"small"}
+        encoder = wire.Encoder("a", "x:1")
+        largest = Entry(1, 1, COMMAND, bytes(wire.MAX_COMMAND_BYTES))
+        reader = wire_readers.RequestReader()
+        reader.feed(
+            encoder.request(
+                AppendRequest(
+                    sender="a",
+                    target="b",
+                    term=1,
+                    prev_index=0,
+                    prev_term=0,
+                    entries=[largest],
+                )
+            )
+        )
+        assert reader.next() is not None
         await driver.stop()
 
     go(main())

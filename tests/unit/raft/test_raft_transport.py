@@ -244,7 +244,10 @@ def test_a_restarted_voter_keeps_its_leaders_lease() -> None:
     assert granted(core_at(term=0), 0.1), "an empty server has promised nothing"
 
 
-def test_peers_json_recovers_a_lost_quorum(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "entry", ['{{"id": "{0.name}", "address": "{0.address}"}}', '"{0.address}"']
+)
+def test_peers_json_recovers_a_lost_quorum(tmp_path: Path, entry: str) -> None:
     async def main() -> None:
         machines = await cluster(tmp_path)
         first = leader(machines.values())
@@ -254,7 +257,7 @@ def test_peers_json_recovers_a_lost_quorum(tmp_path: Path) -> None:
         alone = machines[first.node_id]
         folder = tmp_path / alone.name
         path = folder / "peers.json"
-        path.write_text(f'[{{"id": "{alone.name}", "address": "{alone.address}"}}]')
+        path.write_text(f"[{entry.format(alone)}]")
         driver = await alone.start(peers_file=path)
         await until(lambda: driver.is_leader)
         assert "kept" in alone.fsm.rows
@@ -273,6 +276,7 @@ BAD_PEERS = [
     ('["x:1", "x:1"]', "repeated id"),
     ('[{"id": "a", "address": ""}]', "empty or repeated address"),
     ('["x:1"]', "no initial state"),
+    ('["x:1", "x:2"]', "no server was known at 'x:2': give its id"),
 ]
 
 
