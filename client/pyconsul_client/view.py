@@ -46,8 +46,10 @@ class View:
         "_scope",
         "_stopped",
         "_waiters",
+        "data",
         "error",
         "query",
+        "ready",
     )
 
     def __init__(
@@ -60,22 +62,17 @@ class View:
         self.query = query
         self.error: ClientError | None = None
         """Why the last question failed; ``None`` once one succeeded again."""
+        # Copies of the core's: a template of a thousand views reads both of each.
+        self.ready = core.ready
+        """Whether an answer (of existing or missing data) has come."""
+        self.data: Any = core.data
+        """The decoded answer (see ``Kind``); ``None`` when missing."""
         self._core = core
         self._on_change = on_change
         self._on_error = on_error
         self._scope: anyio.CancelScope | None = None
         self._stopped = False
         self._waiters: list[anyio.Event] = []
-
-    @property
-    def ready(self) -> bool:
-        """Whether an answer (of existing or missing data) has come."""
-        return self._core.ready
-
-    @property
-    def data(self) -> Any:
-        """The decoded answer (see ``Kind``); ``None`` when missing."""
-        return self._core.data
 
     @property
     def index(self) -> int:
@@ -167,6 +164,8 @@ class View:
             self.fail(error)
             return
         self.error = None
+        core = self._core
+        self.ready, self.data = core.ready, core.data
         if verdict is Verdict.CHANGED:
             for waiter in self._waiters:
                 waiter.set()

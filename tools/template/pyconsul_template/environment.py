@@ -13,12 +13,13 @@ from typing import Any
 from jinja2 import StrictUndefined, Undefined, UndefinedError
 from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.compiler import CodeGenerator, Frame
-from jinja2.nodes import Call, Expr, Getattr, Name, Node, Output, TemplateData
+from jinja2.nodes import Call, Expr, For, Getattr, Name, Node, Output, TemplateData
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 from msgspec import Struct
 
 from pyconsul_client.records import HealthCheck
+from pyconsul_template.kept_loops import KeptTexts, lookup
 from pyconsul_template.records import (
     Instance,
     NodeDetail,
@@ -68,6 +69,44 @@ class Missing(StrictUndefined):
 
 class _Generator(CodeGenerator):
     """Compiles attributes that records have to reads of the field."""
+
+    _loops = 0
+
+    def visit_For(self, node: For, frame: Frame) -> None:
+        called = lookup(node)
+        if called is None or frame.buffer is not None or frame.require_output_check:
+            super().visit_For(node, frame)
+            return
+        self._loops += 1
+        self.writeline("_l = ", node)
+        self.visit(called, frame)
+        self.writeline(f"_k = ({f'{self.name}:{self._loops}'!r}, ")
+        for argument in called.args:
+            self.visit(argument, frame)
+            self.write(", ")
+        self.write(")")
+        self.writeline("_t = environment.kept.get(_k)")
+        self.writeline("if _t is not None and _t[0] is _l:")
+        self.indent()
+        self.writeline("yield _t[1]")
+        self.outdent()
+        self.writeline("else:")
+        self.indent()
+        inner = frame.inner()
+        inner.loop_frame = True
+        inner.symbols.analyze_node(node, for_branch="body")
+        inner.buffer = "_w"
+        self.writeline("_w = []")
+        self.writeline("for ", node)
+        self.visit(node.target, inner)
+        self.write(" in _l:")
+        self.indent()
+        self.enter_frame(inner)
+        self.blockvisit(node.body, inner)
+        self.outdent()
+        self.leave_frame(inner)
+        self.writeline("yield environment.kept.keep(_k, _l, _w)")
+        self.outdent()
 
     def visit_Getattr(self, node: Getattr, frame: Frame) -> None:
         known = _FIELDS.get(node.attr)
@@ -171,6 +210,8 @@ class TemplateEnvironment(SandboxedEnvironment):
             bytecode_cache=_Compiled((left, right)),
             **options,
         )
+        self.kept = KeptTexts()
+        """What loops over lookups said."""
         self.own: frozenset[int] = frozenset()
         """Functions to call as they are, by identity."""
 

@@ -222,10 +222,18 @@ class Lookups:
             if len(self._services) >= USES_MAX:
                 self._services.clear()
             use = self._services[asked] = self._service_use(*asked)
-        found = self._read(use.entry, use.convert)
-        if found is PENDING or use.statuses in (_PASSING, _ANY):
+        entry = use.entry
+        if use.data is entry.view.data is not None:
+            self._used.add(entry)
+            return use.found
+        found = self._read(entry, use.convert)
+        if found is PENDING:
             return found
-        return [instance for instance in found if instance.status in use.statuses]
+        if use.statuses not in (_PASSING, _ANY):
+            wanted = use.statuses
+            found = [instance for instance in found if instance.status in wanted]
+        use.data, use.found = entry.view.data, found
+        return found
 
     def _service_use(
         self,
@@ -364,13 +372,16 @@ class Lookups:
         return PENDING
 
 
-class _ServiceUse(Struct, frozen=True):
+class _ServiceUse(Struct):
     """What one way of calling ``service`` comes to; found once, as parsing and
     hashing a query cost more than using it."""
 
     entry: Entry
     convert: Callable[[Any], list[Instance]]
     statuses: frozenset[str]
+    data: Any = None
+    """The view's data that ``found`` was made of."""
+    found: list[Instance] | None = None
 
 
 def _statuses(text: str) -> frozenset[str]:

@@ -12,11 +12,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
 from pyconsul_template.ctmpl.calls import Function
+from pyconsul_template.ctmpl.kept import asked, has_loop, keep
 from pyconsul_template.ctmpl.lexer import line_starts
 from pyconsul_template.ctmpl.nodes import (
     Action,
@@ -49,6 +50,8 @@ _COMPARISONS: dict[str, Callable[..., Any]] = {
 INLINE = frozenset(("and", "or", "not", "eq", *_COMPARISONS))
 """Functions that are compiled to operators or direct calls."""
 
+NOTHING: Mapping[int, str] = {}
+
 Body = Callable[[Any, Callable[[str], None], Callable[[Any], None]], None]
 
 
@@ -70,6 +73,8 @@ class Program(Struct, frozen=True):
     bodies: Mapping[str, str]
     """Python name of each definition; ``""`` is the template itself."""
     places: Mapping[int, Place]
+    loops: tuple[str, ...]
+    """Names of the dictionaries in which loops keep their texts."""
 
     def place(self, traceback: TracebackType | None) -> Place | None:
         """Return the innermost operation of the template in a traceback."""
@@ -101,7 +106,7 @@ class _Compiler:
         self._strict = strict
         self._lines: list[str] = []
         self._depth = 0
-        self._constants: dict[str, Any] = {"P": shown, "E": eq} | {
+        self._constants: dict[str, Any] = {"P": shown, "E": eq, "K": keep} | {
             name.upper(): function for name, function in _COMPARISONS.items()
         }
         self._calls: dict[str, tuple[str, int]] = {}
@@ -109,6 +114,8 @@ class _Compiler:
         self._marks: list[tuple[int, str, str]] = []
         self._definition = ""
         self._count = 0
+        self._extend = "x"
+        self._loops: list[str] = []
 
     def program(self) -> Program:
         bodies: dict[str, str] = {}
@@ -129,7 +136,9 @@ class _Compiler:
                 place = Place(bisect_right(starts, at), name, text)
                 places[number + 1] = place
         code = compile("\n".join(self._lines) + "\n", FILENAME, "exec")
-        return Program(code, self._constants, self._calls, bodies, places)
+        return Program(
+            code, self._constants, self._calls, bodies, places, tuple(self._loops)
+        )
 
     # Source text
 
@@ -184,7 +193,7 @@ class _Compiler:
         def flush() -> None:
             if group:
                 inner = "".join(group)
-                self._emit(f"x((\n{inner}))")
+                self._emit(f"{self._extend}((\n{inner}))")
                 group.clear()
 
         for node in nodes:
@@ -255,6 +264,10 @@ class _Compiler:
                 self._indented(otherwise, dot)
 
     def _range(self, node: Branch, dot: str) -> None:
+        lookup = asked(node)
+        if lookup is not None:
+            self._kept_range(node, lookup, dot)
+            return
         inner, items = self._new("d"), self._new("r")
         declared = [f"v{variable.slot}" for variable in node.pipe.declared]
         self._emit(self._mark(node.at, node.pipe.commands[0].text))
@@ -268,6 +281,54 @@ class _Compiler:
             self._emit(f"{declared[-1]} = {inner}")
             self._depth -= 1
         self._indented(node.body, inner)
+        if node.otherwise is not None:
+            self._emit(f"if not {items}:")
+            self._indented(node.otherwise, dot)
+
+    def _kept_range(self, node: Branch, lookup: Command, dot: str) -> None:
+        """Emit a loop whose text is kept as long as its list is the same."""
+        kept, known = self._new("C"), self._new("m")
+        items, inner = self._new("r"), self._new("d")
+        parts, extend, turns = self._new("w"), self._new("x"), self._new("n")
+        self._loops.append(kept)
+        mark = self._mark(lookup.at, lookup.text)
+        given: dict[int, str] = {}
+        function, *args = lookup.args
+        assert isinstance(function, FunctionNode)
+        for number, argument in enumerate(args):
+            if not isinstance(argument, Literal):
+                given[number] = name = self._new("b")
+                self._emit(f"{name} = {self._value(argument, dot, mark)}")
+        self._emit(self._mark(node.at, lookup.text))
+        value = self._call(function.name, args, None, dot, mark, given)
+        self._emit(f"{items} = R({value})")
+        words = [
+            given.get(n, "") or self._constant(cast("Literal", argument).value)
+            for n, argument in enumerate(args)
+        ]
+        key = words[0] if len(words) == 1 else f"({''.join(f'{w}, ' for w in words)})"
+        self._emit(f"{known} = {kept}.get({key})")
+        has_turns = has_loop(node.body)
+        self._emit(f"if {known} is not None and {known}[0] is {items}:")
+        self._emit(f" o({known}[1])")
+        if has_turns:
+            self._emit(f" S({known}[2])")
+        self._emit("else:")
+        self._depth += 1
+        count = "N()" if has_turns else "0"
+        self._emit(f"{turns} = {count}")
+        self._emit(f"{parts} = []")
+        self._emit(f"{extend} = {parts}.extend")
+        self._emit(f"for {inner} in {items}:")
+        outside, self._extend = self._extend, extend
+        self._depth += 1
+        for variable in node.pipe.declared:
+            self._emit(f"v{variable.slot} = {inner}")
+        self._block(node.body, inner)
+        self._depth -= 1
+        self._extend = outside
+        self._emit(f"o(K({kept}, {key}, {items}, {parts}, {count} - {turns}))")
+        self._depth -= 1
         if node.otherwise is not None:
             self._emit(f"if not {items}:")
             self._indented(node.otherwise, dot)
@@ -354,8 +415,15 @@ class _Compiler:
         return f"({guard}{value})" if guard else value
 
     def _call(
-        self, name: str, nodes: list[Node], final: str | None, dot: str, mark: str
+        self,
+        name: str,
+        nodes: list[Node],
+        final: str | None,
+        dot: str,
+        mark: str,
+        given: Mapping[int, str] = NOTHING,
     ) -> str:
+        """Return a call; ``given`` has the names of arguments already there."""
         function = self._functions[name]
         count = len(nodes) + (final is not None)
         problem = function.wrong_count(name, count)
@@ -363,7 +431,9 @@ class _Compiler:
             return self._failure(problem, mark)
         args: list[str] = []
         for number, node in enumerate(nodes):
-            if isinstance(node, Literal):
+            if number in given:
+                args.append(given[number])
+            elif isinstance(node, Literal):
                 value = function.constant(number, node.value)
                 args.append(self._constant(value))
             else:

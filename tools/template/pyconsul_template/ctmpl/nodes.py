@@ -60,6 +60,8 @@ class Pipe(Node):
 
     commands: list[Command]
     declared: list[Variable] = field(default_factory=list[Variable])
+    declares: bool = True
+    """Whether the variables are new here, not set again."""
 
 
 class Text(Node):

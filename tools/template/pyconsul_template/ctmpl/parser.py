@@ -276,6 +276,7 @@ class _Parser:
                 raise self._error(
                     command, f"non executable command in pipeline stage {stage}"
                 )
+        pipe.declares = is_new
         for name in names:
             pipe.declared.append(self._new(name) if is_new else self._variable(name))
         return pipe
@@ -352,7 +353,7 @@ class _Parser:
         node = self._term()
         if node is None or self._peek().kind is not Kind.FIELD:
             return node
-        if isinstance(node, Literal | Nil):
+        if isinstance(node, Literal | Nil | Dot):
             raise self._error(self._peek(), "unexpected . after term")
         at, fields = self._peek().at, list[str]()
         while self._peek().kind is Kind.FIELD:

@@ -95,7 +95,10 @@ class GoTemplate:
             "T": self._call,
             "M": call_method,
             "X": _fail,
+            **{own: {} for own in program.loops},
             "R": self._elements,
+            "S": self._spend,
+            "N": self._spent,
             "R2": self._pairs,
             "str": str,
             "int": int,
@@ -198,9 +201,14 @@ class GoTemplate:
         if self._turns > TURNS_MAX:
             raise GoExecError(f"over {TURNS_MAX} turns of loops")
 
+    def _spent(self) -> int:
+        return self._turns
+
     def _elements(self, value: Any) -> Sequence[Any]:
-        found = elements(value)
-        self._spend(len(found))
+        found: Sequence[Any] = value if value.__class__ is list else elements(value)
+        self._turns += len(found)
+        if self._turns > TURNS_MAX:
+            self._spend(0)
         return found
 
     def _pairs(self, value: Any) -> Sequence[tuple[Any, Any]]:
