@@ -6,6 +6,7 @@ from pyconsul.http import (
     acl_off,
     catalog,
     config_entries,
+    connect,
     coordinate,
     health,
     keyring,
@@ -35,6 +36,7 @@ def build_routes(
     session.add_routes(routes)
     catalog.add_routes(routes)
     config_entries.add_routes(routes)
+    connect.add_routes(routes)
     health.add_routes(routes)
     status.add_routes(routes)
     coordinate.add_routes(routes, disabled=options.disable_coordinates)

@@ -45,10 +45,6 @@ ASKED_BY_CONSUL = {
     "FederationState.Get",
     "FederationState.List",
     "FederationState.ListMeshGateways",
-    "Intention.Check",
-    "Intention.Get",
-    "Intention.List",
-    "Intention.Match",
     "Internal.GatewayServiceDump",
 }
 
@@ -477,6 +473,11 @@ READS: list[str] = [
     "config/bogus",
     "config/bogus/x",
     "config/",
+    "connect/intentions",
+    "connect/intentions/exact?source=a&destination=b",
+    "connect/intentions/match?by=source&name=a&name=b",
+    "connect/intentions/check?source=a&destination=b",
+    "connect/intentions/check?source=x/a&destination=b",
     "coordinate/datacenters",
     "coordinate/nodes",
     "coordinate/nodes?segment=x",

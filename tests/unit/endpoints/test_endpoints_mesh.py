@@ -1,0 +1,552 @@
+"""What config entries and archives say of the mesh: settings, intentions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from endpoints_fakes import Cluster, run, settle, waits
+
+from pyconsul.http.api import build_routes
+from pyconsul.http.face import Face, HttpOptions
+from pyconsul.http.routing import Response
+from pyconsul.state.config_entries import record_body
+from pyconsul.types.config_entries import ConfigEntry, ConfigEntryRequest
+from pyconsul.types.errors import ConsulError, NotFoundError
+from pyconsul.types.gomsgpack import encode, pack, to_plain
+from pyconsul.types.gotime import Time
+from pyconsul.types.intentions import (
+    Intention,
+    IntentionListRequest,
+    IntentionMatchEntry,
+    IntentionQueryCheck,
+    IntentionQueryExact,
+    IntentionQueryMatch,
+    IntentionQueryRequest,
+)
+from pyconsul.types.mesh import (
+    ConfigEntryListAllRequest,
+    FederationState,
+    FederationStateQuery,
+    MeshGatewayConfig,
+    ServiceConfig,
+    ServiceConfigRequest,
+    ServiceID,
+    ServiceInfo,
+)
+from pyconsul.types.messages import (
+    DCSpecificRequest,
+    RegisterRequest,
+    ServiceSpecificRequest,
+)
+from pyconsul.types.records import CheckServiceNode, Node, NodeService
+
+
+async def write(cluster: Cluster, kind: str, name: str, **fields: Any) -> None:
+    entry = ConfigEntry(kind=kind, name=name, fields=fields)
+    reply = await cluster.ask("ConfigEntry.Apply", ConfigEntryRequest(entry=entry))
+    assert reply.value is True
+
+
+async def resolve(cluster: Cluster, name: str, **more: Any) -> ServiceConfig:
+    args = ServiceConfigRequest(name=name, **more)
+    return (await cluster.ask("ConfigEntry.ResolveServiceConfig", args)).value
+
+
+def ids(*names: str) -> list[ServiceID]:
+    return [ServiceID(id=name) for name in names]
+
+
+# -- settings of services
+
+
+def test_without_entries_there_are_no_settings():
+    async def main() -> None:
+        assert await resolve(Cluster(), "web", upstream_ids=ids("db")) == (
+            ServiceConfig()
+        )
+
+    run(main)
+
+
+def test_a_services_own_entry_counts_more_than_the_defaults():
+    async def main() -> None:
+        cluster = Cluster()
+        path = {"ListenerPort": 1, "Path": "/far"}
+        await write(
+            cluster,
+            "proxy-defaults",
+            "global",
+            Config={"protocol": "http", "n": 1},
+            Mode="direct",
+            MeshGateway={"Mode": "local"},
+            Expose={"Paths": [path]},
+            TransparentProxy={"OutboundListenerPort": 15001, "DialedDirectly": True},
+        )
+        far = await resolve(cluster, "other")
+        assert far.proxy_config == {"protocol": "http", "n": 1}
+        assert (far.mode, far.mesh_gateway.mode) == ("direct", "local")
+        await write(
+            cluster,
+            "service-defaults",
+            "web",
+            Protocol="grpc",
+            Mode="transparent",
+            MeshGateway={"Mode": "remote"},
+            Expose={"Checks": True},
+            TransparentProxy={"OutboundListenerPort": 15002},
+        )
+        near = await resolve(cluster, "web")
+        assert near.proxy_config == {"protocol": "grpc", "n": 1}
+        assert (near.mode, near.mesh_gateway.mode) == ("transparent", "remote")
+        assert near.expose.checks
+        assert [one.path for one in near.expose.paths or ()] == ["/far"]
+        assert near.transparent_proxy.outbound_listener_port == 15002
+        assert near.transparent_proxy.dialed_directly
+        # The stored entry is as it was.
+        assert (await resolve(cluster, "other")).proxy_config == far.proxy_config
+
+    run(main)
+
+
+def test_settings_of_upstreams_by_how_near_they_are():
+    async def main() -> None:
+        cluster = Cluster()
+        await write(
+            cluster, "proxy-defaults", "global", Config={"protocol": "http", "n": 1}
+        )
+        await write(cluster, "service-defaults", "db", Protocol="tcp")
+        await write(
+            cluster,
+            "service-defaults",
+            "web",
+            UpstreamConfig={
+                "Defaults": {
+                    "ConnectTimeoutMs": 5,
+                    "MeshGateway": {"Mode": "none"},
+                    "Limits": {"MaxConnections": 3},
+                },
+                "Overrides": [
+                    {"Name": "db", "ConnectTimeoutMs": 7},
+                    {"Name": "other", "Protocol": "grpc"},
+                ],
+            },
+        )
+        limits = {
+            "MaxConcurrentRequests": None,
+            "MaxConnections": 3,
+            "MaxPendingRequests": None,
+        }
+        told = {"mesh_gateway": {"Mode": "local"}, "limits": limits}
+        found = await resolve(
+            cluster,
+            "web",
+            upstream_ids=ids("db", "api"),
+            mesh_gateway=MeshGatewayConfig(mode="local"),
+        )
+        assert found.upstream_configs is None
+        assert [
+            (one.upstream.id, one.config) for one in found.upstream_id_configs or ()
+        ] == [
+            ("api", {"protocol": "http", "connect_timeout_ms": 5, **told}),
+            ("db", {"protocol": "tcp", "connect_timeout_ms": 7, **told}),
+            ("other", {"protocol": "grpc", "connect_timeout_ms": 5, **told}),
+        ]
+        # Asked for by name, as agents did before 1.9.
+        named = await resolve(cluster, "web", upstreams=["db"])
+        assert named.upstream_id_configs is None
+        assert set(named.upstream_configs or {}) == {"db", "other"}
+        # Nobody asked, and the proxy takes nothing it is not told of.
+        quiet = await resolve(cluster, "web")
+        assert quiet.upstream_id_configs is None
+        assert quiet.upstream_configs is None
+        # A transparent one takes all, and what stands for the rest.
+        open_ = await resolve(cluster, "web", mode="transparent")
+        assert [one.upstream.id for one in open_.upstream_id_configs or ()] == [
+            "*",
+            "db",
+            "other",
+        ]
+
+    run(main)
+
+
+def test_settings_are_waited_for():
+    async def main() -> None:
+        cluster = Cluster()
+        await write(cluster, "service-defaults", "web", Protocol="http")
+        args = ServiceConfigRequest(name="web")
+        first = await cluster.ask("ConfigEntry.ResolveServiceConfig", args)
+        later = ServiceConfigRequest(
+            name="web", min_query_index=first.index, max_query_time=10**10
+        )
+        waiting = waits(cluster.call("ConfigEntry.ResolveServiceConfig", later))
+        await settle()
+        await write(cluster, "service-defaults", "web", Protocol="grpc")
+        second = await waiting
+        assert second.index > first.index
+        assert second.value.proxy_config == {"protocol": "grpc"}
+
+    run(main)
+
+
+def test_entries_of_several_kinds_at_once():
+    async def main() -> None:
+        cluster = Cluster()
+        await write(cluster, "service-defaults", "web", Protocol="http")
+        await write(cluster, "service-resolver", "web")
+        await write(cluster, "proxy-defaults", "global", Config={})
+
+        async def kinds(*wanted: str) -> list[str]:
+            args = ConfigEntryListAllRequest(kinds=list(wanted) or None)
+            rows = (await cluster.ask("ConfigEntry.ListAll", args)).value
+            return [row.record.kind for row in rows]
+
+        assert await kinds("service-defaults", "proxy-defaults", "bogus") == [
+            "proxy-defaults",
+            "service-defaults",
+        ]
+        assert await kinds("service-resolver") == ["service-resolver"]
+        assert await kinds() == [
+            "proxy-defaults",
+            "service-defaults",
+            "service-resolver",
+        ]
+
+    run(main)
+
+
+# -- gateways
+
+
+def test_the_instances_behind_a_gateway():
+    async def main() -> None:
+        cluster = Cluster()
+        linked = {"Services": [{"Name": "db", "SNI": "db.x"}, {"Name": "none"}]}
+        await write(cluster, "terminating-gateway", "gw", **linked)
+        for name in ("n1", "n2"):
+            service = NodeService(id="db", service="db", port=1)
+            request = RegisterRequest(node=name, address="10.0.0.1", service=service)
+            await cluster.ask("Catalog.Register", request)
+
+        async def dump(name: str) -> Any:
+            args = ServiceSpecificRequest(service_name=name)
+            return await cluster.ask("Internal.GatewayServiceDump", args)
+
+        reply = await dump("gw")
+        found: list[ServiceInfo] = reply.value
+        assert [
+            (
+                one.node and one.node.node,
+                one.service and one.service.port,
+                one.gateway_service and one.gateway_service.service,
+            )
+            for one in found
+        ] == [("n1", 1, "db"), ("n2", 1, "db"), (None, None, "none")]
+        assert found[0].gateway_service is not None
+        assert found[0].gateway_service.sni == "db.x"
+        assert reply.index == cluster.log.index
+        assert (await dump("other")).value == []
+        with pytest.raises(ConsulError, match="Must provide gateway name"):
+            await dump("")
+
+    run(main)
+
+
+# -- what archives bring
+
+
+def intentions_of(name: str, index: int, *sources: dict[str, Any]) -> ConfigEntry:
+    listed = [{"Type": "consul", **source} for source in sources]
+    return ConfigEntry(
+        kind="service-intentions",
+        name=name,
+        fields={"Kind": "service-intentions", "Name": name, "Sources": listed},
+        create_index=index,
+        modify_index=index,
+    )
+
+
+def source(name: str, action: str, precedence: int, **more: Any) -> dict[str, Any]:
+    return {"Name": name, "Action": action, "Precedence": precedence, **more}
+
+
+L7 = {"Action": "allow", "HTTP": {"PathPrefix": "/a", "Methods": ["GET"]}}
+ENTRIES = (
+    intentions_of(
+        "db", 30, source("web", "allow", 9, Description="d"), source("*", "deny", 8)
+    ),
+    intentions_of("*", 31, source("batch", "deny", 6)),
+    intentions_of("api", 32, source("web", "", 9, Permissions=[L7])),
+)
+
+
+def archive(
+    entries: tuple[ConfigEntry, ...] = (),
+    legacy: tuple[Intention, ...] = (),
+    states: tuple[FederationState, ...] = (),
+) -> Iterator[bytes]:
+    yield pack({"LastIndex": 40})
+    for old in legacy:
+        yield b"\x0c" + encode(old)
+    for one in entries:
+        yield b"\x16" + record_body(ConfigEntryRequest(op="", entry=one))
+    for state in states:
+        body = {"Datacenter": "", "Op": "upsert", "State": to_plain(state)}
+        yield b"\x1e" + pack(body)
+    for name, value in (("config-entries", 32), ("federation-states", 13)):
+        yield b"\x10" + pack({"Key": name, "Value": value})
+
+
+def with_entries(*entries: ConfigEntry, **more: Any) -> Cluster:
+    cluster = Cluster()
+    cluster.state.restore(archive(entries, **more))
+    return cluster
+
+
+def names(found: list[Intention]) -> list[tuple[str, str]]:
+    return [(one.source_name, one.destination_name) for one in found]
+
+
+def test_intentions_are_listed_by_precedence_and_filtered():
+    async def main() -> None:
+        cluster = with_entries(*ENTRIES)
+        reply = await cluster.ask("Intention.List", IntentionListRequest())
+        assert names(reply.value.intentions) == [
+            ("web", "api"),
+            ("web", "db"),
+            ("*", "db"),
+            ("batch", "*"),
+        ]
+        assert (reply.value.data_origin, reply.index) == ("config", 32)
+        only = IntentionListRequest(filter="SourceName == web and Precedence == 9")
+        reply = await cluster.ask("Intention.List", only)
+        assert len(reply.value.intentions) == 2
+        reply = await cluster.ask("Intention.List", IntentionListRequest(legacy=True))
+        assert reply.value.intentions == []
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wanted"),
+    [
+        ("destination", "db", [("web", "db"), ("*", "db"), ("batch", "*")]),
+        ("destination", "none", [("batch", "*")]),
+        ("source", "web", [("web", "api"), ("web", "db"), ("*", "db")]),
+        ("source", "batch", [("*", "db"), ("batch", "*")]),
+    ],
+)
+def test_intentions_that_may_apply(kind: str, name: str, wanted: Any):
+    async def main() -> None:
+        entries = [IntentionMatchEntry(namespace="default", name=name)]
+        args = IntentionQueryRequest(
+            match=IntentionQueryMatch(type=kind, entries=entries)
+        )
+        reply = await with_entries(*ENTRIES).ask("Intention.Match", args)
+        assert [names(found) for found in reply.value] == [wanted]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("source_name", "destination", "allowed"),
+    [
+        ("web", "db", True),
+        ("other", "db", False),
+        ("batch", "db", False),
+        ("batch", "else", False),
+        ("other", "else", True),
+        ("web", "api", False),  # it depends on the request
+    ],
+)
+def test_the_most_precise_intention_decides(
+    source_name: str, destination: str, allowed: bool
+):
+    async def main() -> None:
+        wanted = IntentionQueryCheck(
+            source_name=source_name,
+            destination_name=destination,
+            source_type="consul",
+        )
+        args = IntentionQueryRequest(check=wanted)
+        reply = await with_entries(*ENTRIES).ask("Intention.Check", args)
+        assert reply.value is allowed
+        # Without any intention tokens' default decides.
+        assert (await Cluster().ask("Intention.Check", args)).value is True
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "text"),
+    [
+        ("Match", IntentionQueryRequest(), "invalid intention match type: "),
+        ("Check", IntentionQueryRequest(), "Check must be specified on args"),
+        ("Get", IntentionQueryRequest(), "Intention not specified"),
+        (
+            "Check",
+            IntentionQueryRequest(check=IntentionQueryCheck(source_type="x")),
+            'unsupported SourceType: "x"',
+        ),
+        (
+            "Check",
+            IntentionQueryRequest(check=IntentionQueryCheck(source_ns="foo")),
+            'Invalid source namespace "foo": Namespaces is a Consul Enterprise feature',
+        ),
+    ],
+)
+def test_questions_that_cannot_be_answered(
+    method: str, args: IntentionQueryRequest, text: str
+):
+    async def main() -> None:
+        with pytest.raises(ConsulError) as caught:
+            await Cluster().ask(f"Intention.{method}", args)
+        assert str(caught.value) == text
+
+    run(main)
+
+
+def test_intentions_from_before_config_entries():
+    old = Intention(
+        id="11111111-0000-0000-0000-000000000000",
+        source_name="a",
+        destination_name="b",
+        source_ns="default",
+        destination_ns="default",
+        source_type="consul",
+        action="deny",
+        precedence=9,
+        created_at=Time(1_600_000_000_123_000_000),
+        create_index=5,
+        modify_index=6,
+    )
+
+    async def main() -> None:
+        cluster = with_entries(legacy=(old,))
+        reply = await cluster.ask("Intention.List", IntentionListRequest())
+        assert reply.value.intentions == [old]
+        assert reply.value.data_origin == "legacy"
+        by_id = IntentionQueryRequest(intention_id=old.id)
+        assert (await cluster.ask("Intention.Get", by_id)).value.intentions == [old]
+        exact = IntentionQueryExact(source_name="a", destination_name="c")
+        with pytest.raises(NotFoundError, match="Intention not found"):
+            await cluster.ask("Intention.Get", IntentionQueryRequest(exact=exact))
+
+    run(main)
+
+
+def test_federation_states_come_by_archives():
+    gateway = CheckServiceNode(
+        node=Node(node="g"), service=NodeService(id="m", service="mesh-gateway")
+    )
+    near = FederationState(datacenter="dc1", create_index=13, modify_index=13)
+    far = FederationState(
+        datacenter="dc2", mesh_gateways=[gateway], updated_at=Time(5_000_000_000)
+    )
+
+    async def main() -> None:
+        cluster = with_entries(states=(far, near))
+        anything = DCSpecificRequest()
+        reply = await cluster.ask("FederationState.List", anything)
+        assert (reply.value, reply.index) == ([near, far], 13)
+        reply = await cluster.ask("FederationState.ListMeshGateways", anything)
+        assert reply.value == {"dc1": [], "dc2": [gateway]}
+        for name, found in (("dc2", far), ("dc3", None)):
+            query = FederationStateQuery(target_datacenter=name)
+            assert (await cluster.ask("FederationState.Get", query)).value == found
+        reply = await Cluster().ask("FederationState.List", anything)
+        assert (reply.value, reply.index) == ([], 1)
+
+    run(main)
+
+
+# -- over HTTP
+
+
+def fetch(cluster: Cluster, path: str, method: str = "GET") -> tuple[int, Any]:
+    options = HttpOptions(node_name="n1", datacenter="dc1")
+    face = Face(cluster.server, build_routes(options), options)
+    request = face.open(method, f"/v1/{path}".encode(), {}, "127.0.0.1")
+    response = face.answer(request)
+    assert isinstance(response, Response)
+    try:
+        return response.status, json.loads(response.body)
+    except ValueError:
+        return response.status, bytes(response.body).decode()
+
+
+WEB_TO_DB = {
+    "Description": "d",
+    "SourceNS": "default",
+    "SourceName": "web",
+    "DestinationNS": "default",
+    "DestinationName": "db",
+    "SourceType": "consul",
+    "Action": "allow",
+    "Precedence": 9,
+    "CreateIndex": 30,
+    "ModifyIndex": 30,
+}
+OFF = (500, "Connect must be enabled in order to use this endpoint")
+NOT_SET = "required query parameter '{}' not set"
+
+ANSWERS: dict[str, tuple[int, Any]] = {
+    "connect/intentions/exact?source=web&destination=default/db": (200, WEB_TO_DB),
+    "connect/intentions/exact?source=x&destination=y": (404, "Intention not found"),
+    "connect/intentions/exact?source=x": (500, NOT_SET.format("destination")),
+    "connect/intentions/exact": (500, NOT_SET.format("source")),
+    "connect/intentions/match?name=web": (500, NOT_SET.format("by")),
+    "connect/intentions/match?by=source": (500, NOT_SET.format("name")),
+    "connect/intentions/match?by=x&name=web": (
+        500,
+        "'by' parameter must be one of 'source' or 'destination'",
+    ),
+    "connect/intentions/match?by=destination&name=foo/db": (
+        500,
+        'Invalid destination namespace "foo": '
+        "Namespaces is a Consul Enterprise feature",
+    ),
+    "connect/intentions/check?source=web&destination=db": (200, {"Allowed": True}),
+    "connect/intentions/check?source=x&destination=db": (200, {"Allowed": False}),
+    "connect/intentions/check?source=x": (500, NOT_SET.format("destination")),
+    "connect/ca/roots": OFF,
+    "connect/ca/configuration": OFF,
+    "agent/connect/ca/roots": OFF,
+    "agent/connect/ca/leaf/web": OFF,
+    "discovery-chain/web": OFF,
+    "discovery-chain/": (400, "Bad request: Missing chain name"),
+}
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+def test_what_http_says_of_the_mesh(path: str):
+    async def main() -> None:
+        assert fetch(with_entries(*ENTRIES), path) == ANSWERS[path]
+
+    run(main)
+
+
+def test_lists_of_intentions_over_http():
+    async def main() -> None:
+        cluster = with_entries(*ENTRIES)
+        status, found = fetch(cluster, "connect/intentions")
+        assert status == 200
+        assert found[1] == WEB_TO_DB
+        assert found[0]["Permissions"] == [L7]
+        assert "Action" not in found[0]
+        path = "connect/intentions/match?by=destination&name=db&name=none"
+        status, found = fetch(cluster, path)
+        assert [(name, len(ones)) for name, ones in found.items()] == [
+            ("db", 3),
+            ("none", 1),
+        ]
+        empty = Cluster()
+        assert fetch(empty, "connect/intentions") == (200, [])
+        assert fetch(empty, path) == (200, {"db": None, "none": None})
+        assert fetch(empty, "connect/ca/configuration", "PUT") == OFF
+        assert fetch(empty, "discovery-chain/web", "POST") == OFF
+
+    run(main)
