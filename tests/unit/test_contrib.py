@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,22 @@ def test_the_image_runs_commands_that_exist_as_nobody_special() -> None:
     words = re.findall(r'"([^"]+)"', health[1])
     assert " ".join(words[:3]) in COMMANDS
     assert "USER pyconsul" in text.splitlines()
+
+
+def test_the_image_is_built_from_all_that_is_installed() -> None:
+    copied = [
+        word
+        for line in (CONTRIB / "docker" / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+        for word in line.split()[1:-1]
+    ]
+    project = tomllib.loads((CONTRIB.parent / "pyproject.toml").read_text())
+    wanted = [
+        "pyproject.toml",
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"],
+    ]
+    for path in wanted:
+        assert path in copied or path.partition("/")[0] in copied, path
+        assert (CONTRIB.parent / path).exists()

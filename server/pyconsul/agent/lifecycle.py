@@ -32,6 +32,7 @@ from pyconsul.agent.info import FullAgent, Process
 from pyconsul.agent.inner_http import InnerHttp
 from pyconsul.agent.logs import LogOutput
 from pyconsul.agent.metrics.rooms import Rooms
+from pyconsul.agent.orphans import let_go_of_orphans
 from pyconsul.agent.persist import write_atomic
 from pyconsul.agent.pools import Pools
 from pyconsul.agent.rejoin_age import RejoinAge
@@ -137,6 +138,8 @@ class Lifecycle:
             asyncio.ensure_future(self._join()),
             asyncio.ensure_future(self._stop.wait()),
         ]
+        if os.getpid() == 1:
+            work.append(asyncio.ensure_future(let_go_of_orphans()))
         if self._config.server:
             work.append(asyncio.ensure_future(self._rejoin_age.run()))
         if self._pools.wan is not None:
