@@ -59,8 +59,12 @@ from pyconsul_template.helpers import HELPERS, HelperError, camel_case, timestam
         ("parse_json", ('{"n":12345678}',), {"n": 12345678}),
         ("explode_map", ({"a/b": 1, "a/c": 2, "d": 3},),
          {"a": {"b": 1, "c": 2}, "d": 3}),
-        ("merge_map", ({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}}),
+        ("merge_map", ({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}, "b": 3}),
+         {"a": {"x": 1, "y": 1}, "b": 3}),
+        ("merge_map_with_override", ({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}}),
          {"a": {"x": 1, "y": 2}}),
+        ("split", (",", " a,b\n"), ["a", "b"]),
+        ("base64_decode", ("aGVs\r\nbG8=\n",), "hello"),
         ("sha256_hex", ("",),
          "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
         ("md5sum", ("",), "d41d8cd98f00b204e9800998ecf8427e"),
@@ -126,3 +130,11 @@ def test_timestamp() -> None:
     assert timestamp(now=now) == "2026-11-21T14:05:06Z"
     assert timestamp("unix", now=now) == "1795269906"
     assert timestamp("%Y", now=now) == "2026"
+    assert timestamp("Jan _2 2006 3:04PM", now=now) == "Nov 21 2026 2:05PM"
+    assert timestamp("15:04 MST", "Europe/Berlin", now=now) == "15:05 CET"
+    assert timestamp("%H %Z", "Europe/Berlin", now=now) == "15 CET"
+    assert timestamp("", "Local", now=now) == timestamp(
+        "2006-01-02T15:04:05Z07:00", "Local", now=now
+    )
+    with pytest.raises(HelperError, match="no time zone 'Mars'"):
+        timestamp("", "Mars", now=now)

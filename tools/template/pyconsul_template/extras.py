@@ -27,15 +27,6 @@ def parse_yaml(text: str) -> Any:
     return parse_yaml(text)
 
 
-def merge_map_with_override(
-    low: Mapping[str, Any], high: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return two nested maps as one; ``high`` wins."""
-    from pyconsul_template.files import merge
-
-    return merge(low, high)
-
-
 def sockaddr(*texts: str) -> str:
     """Return the addresses a go-sockaddr expression asks for."""
     from pyconsul_template.ctmpl.sockaddr import evaluate
@@ -43,8 +34,12 @@ def sockaddr(*texts: str) -> str:
     return evaluate(*texts)
 
 
-def plugin(name: str, *args: Any) -> str:
-    """Return what a program prints, without white space around; no shell, 30 s."""
+def plugin(name: str, *args: Any) -> Any:
+    """Return what a Python plugin gives, or what a program prints.
+
+    A program runs without a shell, for 30 s at most; white space around what it
+    prints is cut.
+    """
     from pyconsul_template.ctmpl.functions import plugin
 
     return plugin(name, *args)
@@ -60,7 +55,6 @@ def dump(value: Any) -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "to_toml": to_toml,
     "parse_yaml": parse_yaml,
-    "merge_map_with_override": merge_map_with_override,
     "dump": dump,
 }
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {

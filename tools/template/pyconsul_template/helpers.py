@@ -16,7 +16,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, cast
 
 import msgspec
@@ -133,6 +133,11 @@ def _decoded(name: str, text: str, decode: Callable[[bytes], bytes]) -> str:
         raise HelperError(f"{name}: {error}") from None
 
 
+def _one_line(raw: bytes) -> bytes:
+    """Return base64 without the line ends that are allowed in it."""
+    return raw.replace(b"\r", b"").replace(b"\n", b"")
+
+
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
@@ -145,7 +150,9 @@ def base64_encode(text: str) -> str:
 def base64_decode(text: str) -> str:
     """Return the text of standard base64."""
     return _decoded(
-        "base64_decode", text, lambda raw: base64.b64decode(raw, validate=True)
+        "base64_decode",
+        text,
+        lambda raw: base64.b64decode(_one_line(raw), validate=True),
     )
 
 
@@ -159,7 +166,7 @@ def base64_url_decode(text: str) -> str:
     return _decoded(
         "base64_url_decode",
         text,
-        lambda raw: base64.b64decode(raw, altchars=b"-_", validate=True),
+        lambda raw: base64.b64decode(_one_line(raw), altchars=b"-_", validate=True),
     )
 
 
@@ -179,7 +186,8 @@ def hmac_sha256_hex(message: str, key: str) -> str:
 
 
 def split(separator: str, text: str) -> list[str]:
-    """Return the parts of a text; an empty text has none."""
+    """Return the parts of a text without white space around; none of an empty one."""
+    text = text.strip()
     if not text:
         return []
     return text.split(separator) if separator else list(text)
@@ -331,8 +339,14 @@ def by_key(pairs: Iterable[Any]) -> dict[str, dict[str, Any]]:
     return groups
 
 
-def by_meta(names: str, instances: Iterable[Any]) -> dict[str, list[Any]]:
-    """Return instances by service metadata ``"zone,weight|int"``, joined with ``_``."""
+def by_meta(
+    names: str, instances: Iterable[Any], *, raw: bool = False
+) -> dict[str, list[Any]]:
+    """Return instances by service metadata ``"zone,weight|int"``, joined with ``_``.
+
+    What is no letter or digit becomes ``_``; not with ``raw``, or for one name
+    ``"zone|raw"``, where a missing value is empty.
+    """
     groups: dict[str, list[Any]] = {}
     for instance in instances:
         parts: list[str] = []
@@ -341,6 +355,10 @@ def by_meta(names: str, instances: Iterable[Any]) -> dict[str, list[Any]]:
             value = instance.meta.get(field)
             if kind == "int":
                 parts.append(f"{parse_int(value or ''):05d}")
+            elif raw or kind == "raw":
+                parts.append(value or "")
+            elif kind:
+                raise HelperError(f"by_meta: {name!r}: {kind} is neither int nor raw")
             else:
                 normal = re.sub(r"\W", "_", value) if value else f"_no_{field}_"
                 parts.append(normal)
@@ -382,6 +400,11 @@ def merge_map(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]
         else:
             merged[key] = value
     return merged
+
+
+def merge_missing(first: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both maps as one, level by level; what the first has stays."""
+    return merge_map(more, first)
 
 
 def add(b: float, a: float) -> float:
@@ -426,16 +449,42 @@ def maximum(b: float, a: float) -> float:
     return max(a, b)
 
 
-def timestamp(layout: str = "", *, now: datetime | None = None) -> str:
-    """Return the time in UTC: RFC 3339, ``"unix"`` or a ``strftime`` layout."""
+def timestamp(
+    layout: str = "", zone: str = "UTC", *, now: datetime | None = None
+) -> str:
+    """Return the time: RFC 3339, ``"unix"``, or by a layout.
+
+    A layout with ``%`` is ``strftime``'s, another is Go's. ``zone`` is a name such
+    as ``Europe/Berlin``, or ``Local``.
+    """
+    from pyconsul_template.ctmpl import gotime
+
     moment = now or datetime.now(UTC)
     if layout == "unix":
         return str(int(moment.timestamp()))
-    return moment.strftime(layout or "%Y-%m-%dT%H:%M:%SZ")
+    if zone != "UTC":
+        moment = moment.astimezone(zone_named(zone))
+    if "%" in layout:
+        return moment.strftime(layout)
+    return gotime.formatted(moment, layout or gotime.RFC3339)
+
+
+def zone_named(name: str) -> tzinfo | None:
+    """Return a time zone, ``None`` for ``Local``; HelperError for an unknown one."""
+    if name == "Local":
+        return None
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise HelperError(f"timestamp: no time zone {name!r}") from None
 
 
 HELPERS: Mapping[str, Callable[..., Any]] = {
     "to_yaml": _to_yaml,
+    "merge_map": merge_missing,
+    "merge_map_with_override": merge_map,
     **{
         function.__name__: function
         for function in (
@@ -447,7 +496,7 @@ HELPERS: Mapping[str, Callable[..., Any]] = {
             *(to_lower, to_upper, to_title, replace_all, indent, loop),
             *(regex_match, regex_replace_all, timestamp),
             *(contains, contains_all, contains_any, contains_none, contains_not_all),
-            *(by_tag, by_port, by_key, by_meta, explode, explode_map, merge_map),
+            *(by_tag, by_port, by_key, by_meta, explode, explode_map),
             *(add, subtract, multiply, divide, modulo, minimum, maximum),
         )
     },

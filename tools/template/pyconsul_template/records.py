@@ -47,6 +47,11 @@ class Pair(Record, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return self.value
 
+    @property
+    def raw(self) -> bytes:
+        """The value's bytes, as Consul has them."""
+        return self.value.encode("utf-8", "surrogateescape")
+
 
 class Instance(Record, frozen=True, kw_only=True):
     """A service instance with its node and health.

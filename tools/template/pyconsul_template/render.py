@@ -45,6 +45,7 @@ from pyconsul_template.helpers import (
 from pyconsul_template.lookups import LOOKUP_FILTERS
 from pyconsul_template.more_lookups import MoreLookups
 from pyconsul_template.pending import absorbing
+from pyconsul_template.rare import named_in
 from pyconsul_template.source import Entry, Source
 from pyconsul_template.sprigs import sprigs_in
 
@@ -185,11 +186,11 @@ class Template:
 
     def _use(self, text: str) -> None:
         """Add the functions a text names that are not in every environment."""
-        sprigs = self._allowed(sprigs_in(text))
-        self._environment.globals.update(sprigs)
-        self._environment.filters.update(
-            {name: as_filter(function) for name, function in sprigs.items()}
-        )
+        sprigs = sprigs_in(text)
+        functions, filters = named_in(text)
+        filters |= {name: as_filter(function) for name, function in sprigs.items()}
+        self._environment.globals.update(self._allowed(sprigs | functions))
+        self._environment.filters.update(self._allowed(filters))
 
     def _allowed(
         self, functions: Mapping[str, Callable[..., Any]]

@@ -6,6 +6,7 @@ import fnmatch
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from pyconsul_template.ctmpl.values import print_values, printed, println_values
 from pyconsul_template.ctmpl.writes import Write, apply_write, parse_write
 from pyconsul_template.ctmpl.yaml_parse import parse_yaml
 
+PLUGIN_GROUP = "pyconsul_template.plugins"
 PLUGIN_TIMEOUT_S = 30.0
 PLUGIN_BYTES_MAX = 16 * 1024 * 1024
 
@@ -81,8 +83,14 @@ class Environment:
         return ""
 
 
-def plugin(name: str, *args: Any) -> str:
-    """Return what a program prints, without white space around; no shell."""
+def plugin(name: str, *args: Any) -> Any:
+    """Return what a Python plugin gives, or what a program prints; no shell.
+
+    A plugin is an entry point of the group ``pyconsul_template.plugins``; white
+    space around what a program prints is cut.
+    """
+    if (own := _entry_point(name)) is not None:
+        return own(*args)
     texts = [text for arg in args if (text := printed(arg).strip())]
     try:
         done = subprocess.run(
@@ -100,6 +108,25 @@ def plugin(name: str, *args: Any) -> str:
     if len(done.stdout) > PLUGIN_BYTES_MAX:
         raise GoExecError(f'exec "{name}": over {PLUGIN_BYTES_MAX} bytes')
     return done.stdout.decode("utf-8", "surrogateescape").strip()
+
+
+@cache
+def _entry_point(name: str) -> Callable[..., Any] | None:
+    """Return an installed package's plugin; ``None`` when there is none so named."""
+    if "/" in name:
+        return None
+    from importlib.metadata import entry_points
+
+    for found in entry_points(group=PLUGIN_GROUP, name=name):
+        return found.load()
+    return None
+
+
+def _parse_csv(*words: str) -> Any:
+    # Imported when called: few templates read CSV.
+    from pyconsul_template.formats import parse_csv
+
+    return parse_csv(*words)
 
 
 def _operator(*_values: Any) -> Any:
@@ -171,7 +198,7 @@ _PURE: dict[str, tuple[Callable[..., Any], str]] = {
     "regexMatch": (regex.matches, "ss"),
     "regexReplaceAll": (regex.replace_all, "sss"),
     "indent": (shared.indent, "is"),
-    "timestamp": (helpers.timestamp, "s?"),
+    "timestamp": (helpers.timestamp, "ss??"),
     # Reading and writing values
     "parseBool": (helpers.parse_bool, "s"),
     "parseFloat": (helpers.parse_float, "s"),
@@ -179,6 +206,7 @@ _PURE: dict[str, tuple[Callable[..., Any], str]] = {
     "parseUint": (helpers.parse_uint, "s"),
     "parseJSON": (helpers.parse_json, "s"),
     "parseYAML": (parse_yaml, "s"),
+    "parseCSV": (_parse_csv, "ss*"),
     "toJSON": (encode.to_json, "a"),
     "toJSONPretty": (encode.to_json_pretty, "a"),
     "toUnescapedJSON": (encode.to_unescaped_json, "a"),

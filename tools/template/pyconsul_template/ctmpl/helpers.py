@@ -265,11 +265,16 @@ def contains_any(needles: list[Any], values: Any) -> bool:
     return any(contains(needle, values) for needle in needles)
 
 
-def timestamp(layout: str = "") -> str:
-    """Return the time in UTC: RFC 3339, ``"unix"``, or by a Go layout."""
+def timestamp(layout: str = "", zone: str = "UTC") -> str:
+    """Return the time of a zone: RFC 3339, ``"unix"``, or by a Go layout."""
     now = datetime.now(UTC)
     if layout == "unix":
         return str(int(now.timestamp()))
+    if zone != "UTC":
+        try:
+            now = now.astimezone(shared.zone_named(zone))
+        except shared.HelperError as error:
+            raise GoExecError(str(error)) from None
     return gotime.formatted(now, layout or gotime.RFC3339)
 
 
