@@ -270,7 +270,7 @@ def _connect(options: Options, label: str) -> socket.socket:
         )
     except OSError as error:
         sock.close()
-        raise TransportError(f"{label}: tls: {_reason(error)}") from error
+        raise TransportError(f"{label}: {_tls_reason(error)}") from error
 
 
 def _read_head(sock: socket.socket, label: str) -> tuple[int, dict[str, str], bytes]:
@@ -299,6 +299,26 @@ def _read_head(sock: socket.socket, label: str) -> tuple[int, dict[str, str], by
                 raise ProtocolError(f"{label}: malformed HTTP header")
             headers[name.strip().lower()] = value.strip()
         return int(code), headers, buffer
+
+
+_UNTRUSTED = frozenset((18, 19, 20, 21))
+"""OpenSSL's numbers for certificates that nobody we trust has signed."""
+
+
+def _tls_reason(error: OSError) -> str:
+    """Return Go's words for a handshake that failed."""
+    # Duck-typed: without ``https`` the module ``ssl`` is not imported.
+    code: object = getattr(error, "verify_code", None)
+    if code is not None:
+        why = (
+            "certificate signed by unknown authority"
+            if code in _UNTRUSTED
+            else str(getattr(error, "verify_message", error)).rstrip(".")
+        )
+        return f"tls: failed to verify certificate: x509: {why}"
+    if getattr(error, "reason", None) in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+        return "http: server gave HTTP response to HTTPS client"
+    return f"tls: {_reason(error)}"
 
 
 def _reason(error: OSError) -> str:

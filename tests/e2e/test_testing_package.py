@@ -189,3 +189,9 @@ def test_a_cluster_in_a_child_process(consul_child_cluster: Cluster) -> None:
 def test_they_are_quick_to_start() -> None:
     assert quickest(3, run_agent) < AGENT_S
     assert quickest(3, run_cluster) < CLUSTER_S
+
+
+@pytest.mark.parametrize("counts", [(0, 1), (3, -1)])
+def test_a_cluster_without_servers_is_refused(counts: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="servers and"), run_cluster(*counts):
+        pass

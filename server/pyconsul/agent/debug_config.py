@@ -6,6 +6,7 @@ listeners as ``tcp://host:port``, secrets as ``hidden``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from pyconsul.config.model import AgentConfig, Gossip
 from pyconsul.types.durations import format_duration
 
 HIDDEN = "hidden"
+_SETTING = re.compile(r'([^\s=]+)\s*=\s*("(?:\\.|[^"\\])*"?|(?:\\.|[^\s\\])*)')
 _SECRET_WORDS = ("token", "secret", "password", "passwd", "key_file", "encrypt", "auth")
 _LAN_GOSSIP = Gossip(
     gossip_nodes=3,
@@ -357,13 +359,14 @@ def hide_words(text: str) -> str:
     """Return a join entry with the values of its secret settings hidden."""
     if "provider=" not in text:
         return text
-    words: list[str] = []
-    for word in text.split():
-        name, equals, _ = word.partition("=")
-        secret = equals and any(one in name.lower() for one in (*_SECRET_WORDS, "key"))
-        shown = secret and name not in ("tag_key",)
-        words.append(f"{name}=hidden" if shown else word)
-    return " ".join(words)
+
+    def shown(setting: re.Match[str]) -> str:
+        name = setting[1].lower()
+        secret = any(one in name for one in (*_SECRET_WORDS, "key"))
+        hide = secret and name != "tag_key"
+        return f"{setting[1]}=hidden" if hide else setting[0]
+
+    return _SETTING.sub(shown, text)
 
 
 def _pascal(settings: Mapping[str, Any]) -> dict[str, Any]:

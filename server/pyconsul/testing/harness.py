@@ -242,8 +242,11 @@ def run_cluster(
     """Run servers and client agents, in a thread, or in one child ``process``.
 
     ``flags`` and ``settings`` are for all of them. ``election_timeout`` in
-    seconds is Raft's; more of it suits a machine that has no time.
+    seconds is Raft's; more of it suits a machine that has no time. Raises
+    ``ValueError`` without servers.
     """
+    if servers < 1 or clients < 0:
+        raise ValueError(f"a cluster of {servers} servers and {clients} clients")
     with _host(process) as (host, folder):
 
         def make() -> list[Agent]:

@@ -55,6 +55,11 @@ def test_secrets_are_not_shown() -> None:
     assert hide_words(text) == (
         "provider=aws tag_key=k access_key_id=hidden secret_access_key=hidden"
     )
+    quoted = 'provider=aws secret_access_key="S \\" K" tag_value=a\\ b token=S\\ K x="y'
+    assert hide_words(quoted) == (
+        'provider=aws secret_access_key=hidden tag_value=a\\ b token=hidden x="y'
+    )
+    assert hide_words('provider=x password = "open K') == "provider=x password=hidden"
 
 
 def test_a_file_is_read_at_every_attempt(tmp_path: Path) -> None:

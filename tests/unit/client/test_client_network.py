@@ -265,10 +265,22 @@ def test_tls_verifies_the_agent(tmp_path):
         )
         bad = resolve({}, address=agent.address, ca_file=cert, server_name="other")
         assert request("GET", "/v1/kv/a", options=good)[0] == 200
-        with pytest.raises(TransportError, match="tls: "):
+        verify = "tls: failed to verify certificate: x509: "
+        with pytest.raises(TransportError, match=f"{verify}Hostname mismatch, "):
             request("GET", "/v1/kv/a", options=bad)
+        stranger = resolve({}, address=agent.address)
+        with pytest.raises(TransportError, match=f"{verify}certificate signed by unk"):
+            request("GET", "/v1/kv/a", options=stranger)
         anyio.run(main, good, True)
         anyio.run(main, bad, False)
+
+
+def test_https_asked_of_http_says_so():
+    with StubAgent() as agent:
+        options = resolve({}, address=f"https://{agent.address}")
+        said = "http: server gave HTTP response to HTTPS client"
+        with pytest.raises(TransportError, match=said):
+            request("GET", "/v1/kv/a", options=options)
 
 
 def test_oneshot_requests():
