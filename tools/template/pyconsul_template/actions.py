@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -18,6 +19,7 @@ from msgspec import Struct, field
 from pyconsul_client.options import Options
 from pyconsul_template.commands import Command, CommandError, run_command
 from pyconsul_template.config import TemplatePlan
+from pyconsul_template.haproxy import Update
 from pyconsul_template.healthy import Gate
 from pyconsul_template.output import OutputError, Target, restore
 from pyconsul_template.plans import HealthPlan
@@ -39,6 +41,10 @@ class Change(Struct, frozen=True):
     target: Target
     previous: bytes | None
     """The old bytes; ``None`` when there was no file, or it is not kept."""
+    update: Update | None = None
+    """What HAProxy can be told at run time instead of the command."""
+    undo: Callable[[], None] | None = None
+    """What puts the old files back, all of a set; more than once does no harm."""
 
 
 class _Due(Struct):
@@ -163,12 +169,18 @@ class Commands:
                 continue
             path = change.target.path
             try:
-                restore(change.target, change.previous)
+                if change.undo is not None:
+                    change.undo()
+                else:
+                    restore(change.target, change.previous)
             except OutputError as error:
                 log.error("command %s; %s could not be put back", reason, error)
             else:
                 log.error("command %s; %s is as it was before", reason, path)
-        if any(change.previous is not None for change in due.changes):
+        if any(
+            change.previous is not None or change.undo is not None
+            for change in due.changes
+        ):
             try:
                 await run_command(command, environment)
             except CommandError as error:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from pyconsul_client.errors import OptionsError
 from pyconsul_client.options import Options, resolve
 from pyconsul_template.addresses import shown_to
@@ -21,7 +23,9 @@ from pyconsul_template.commands import Command, parse_command
 from pyconsul_template.engine import Wait
 from pyconsul_template.files import checked, load_files, merge, parse_text
 from pyconsul_template.folders import expand, is_folder
+from pyconsul_template.haproxy_socket import PREFIX, check_address
 from pyconsul_template.output import Target
+from pyconsul_template.placing import children_of, placed, sets, variables
 from pyconsul_template.plans import (
     ChildPlan,
     DedupPlan,
@@ -149,7 +153,8 @@ def settle(
     ``error_fatal`` beats every template's own, as the reference's flag does.
     """
     file = checked(content, "configuration")
-    if needs_template and not (file.template or file.exec or file.execs):
+    has_work = file.template or file.exec or file.execs or file.env_template
+    if needs_template and not has_work:
         raise ConfigError("no template: give -template or a template block")
     level = file.log_level.lower()
     if level not in LOG_LEVELS:
@@ -159,7 +164,7 @@ def settle(
     plans = tuple(
         _plan(file, where, block, dry=dry or explain, error_fatal=error_fatal)
         for where, block in blocks
-    )
+    ) + _variables(file, dry=dry or explain, error_fatal=error_fatal)
     shares = dedup is not None and dedup.enabled and not (file.once or dry or explain)
     return Settings(
         templates=plans,
@@ -183,6 +188,7 @@ def settle(
         children=() if dry or explain else children(file),
         groups=groups(file.notify, plans),
         folders=folders,
+        swaps=sets(file, plans, _check),
         dedup=DedupPlan(prefix=dedup.prefix, ttl_s=_ttl(dedup.ttl))
         if shares and dedup is not None
         else None,
@@ -233,8 +239,9 @@ def _expanded(
     """Return the template blocks with their place, folders as their files."""
     found: list[tuple[str, TemplateBlock]] = []
     folders: list[FolderPlan] = []
-    for index, block in enumerate(file.template):
+    for index, given in enumerate(file.template):
         where = f"template[{index}]"
+        block = placed(file, where, given)
         if is_folder(block):
             folder, blocks = expand(where, block)
             folders.append(folder)
@@ -244,6 +251,21 @@ def _expanded(
     return found, tuple(folders)
 
 
+def _variables(
+    file: FileConfig, *, dry: bool, error_fatal: bool | None
+) -> tuple[TemplatePlan, ...]:
+    """Return a template for each variable of the children."""
+    found: list[TemplatePlan] = []
+    children_by_name = children_of(file)
+    for where, name, block in variables(file):
+        plan = _plan(
+            file, where, block, dry=dry, error_fatal=error_fatal, is_file=False
+        )
+        children = children_by_name[name]
+        found.append(replace(plan, variable=name, children=children))
+    return tuple(found)
+
+
 def _plan(
     file: FileConfig,
     where: str,
@@ -251,17 +273,19 @@ def _plan(
     *,
     dry: bool,
     error_fatal: bool | None,
+    is_file: bool = True,
 ) -> TemplatePlan:
     if bool(block.source) == (block.contents is not None):
         raise ConfigError(f"{where}: give either source or contents")
-    if not block.destination and not dry:
+    if not block.destination and not dry and is_file:
         raise ConfigError(f"{where}: destination is missing")
     if error_fatal is None:
         error_fatal = block.error_fatal
     if error_fatal is None:
         error_fatal = file.template_error_fatal
     run = block.exec or ExecBlock(command=block.command, timeout=block.command_timeout)
-    group = file.notify.get(block.notify)
+    notify, haproxy = _notified(where, block)
+    group = file.notify.get(notify)
     if group is not None and not run.command:
         run = ExecBlock(command=group.command, timeout=group.command_timeout)
     timeout_s = seconds(f"{where}: command timeout", run.timeout or COMMAND_TIMEOUT)
@@ -295,11 +319,27 @@ def _plan(
         command_error_fatal=on_error == "exit",
         rolls_back=on_error == "rollback",
         shape=_shape(where, block),
-        group=block.notify,
+        group=notify,
+        haproxy=haproxy,
         runs_at_start=block.run_at_start == "always",
         health=health(where, block.healthy or (group.healthy if group else None)),
         child_action=block.on_change,
+        folder=block.atomic_dir,
     )
+
+
+def _notified(where: str, block: TemplateBlock) -> tuple[str, str]:
+    """Return the group and the address of HAProxy's socket."""
+    group, socket = block.notify, block.haproxy_socket
+    if group.startswith(PREFIX):
+        if socket:
+            raise ConfigError(f"{where}: haproxy_socket is given twice")
+        group, socket = "", group.removeprefix(PREFIX)
+        if not socket:
+            raise ConfigError(f"{where}: notify: {PREFIX} needs an address")
+    if socket:
+        check_address(where, socket)
+    return group, socket
 
 
 def _shape(where: str, block: TemplateBlock) -> Shape:

@@ -62,6 +62,10 @@ class Groups:
         held.changes[path] = change
         return True
 
+    def holds(self, name: str) -> bool:
+        """Whether the commands of a group are still to run."""
+        return name in self._held
+
     def release(self, timers: Timers, now: float) -> list[Change]:
         """Return the changes whose commands are due."""
         found: list[Change] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -19,6 +19,11 @@ from pyconsul_template.shape import Shape
 
 NONE, RELOAD, RESTART = "none", "reload", "restart"
 """What a change of a file does to the supervised children."""
+
+
+def strongest(actions: Collection[str]) -> str:
+    """Return what several changes together do to the children."""
+    return RESTART if RESTART in actions else RELOAD if RELOAD in actions else NONE
 
 
 class HealthPlan(Struct, frozen=True, kw_only=True):
@@ -58,15 +63,30 @@ class TemplatePlan(Struct, frozen=True, kw_only=True):
     """The notify group, empty for none."""
     runs_at_start: bool = False
     """Whether the command runs once though the file was right already."""
+    haproxy: str = ""
+    """The stats socket to set servers by instead of running the command."""
     health: HealthPlan | None = None
     """What has to pass after the command, before another one runs."""
     child_action: str = RELOAD
     """What a change does to the children: ``none``, ``reload`` or ``restart``."""
+    variable: str = ""
+    """The variable of the children's environment that it makes, no file."""
+    children: tuple[str, ...] = ()
+    """Names of the children that get the variable; all when empty."""
+    folder: str = ""
+    """The set of files it is part of."""
 
     @property
     def name(self) -> str:
         """The template's file, or the name of its ``contents``."""
         return str(self.source.path) if self.source.path else self.source.name
+
+    @property
+    def destination(self) -> str:
+        """Where the text goes: a file, or ``$NAME`` of a variable."""
+        if self.variable:
+            return f"${self.variable}"
+        return "" if self.target is None else str(self.target.path)
 
 
 class GroupPlan(Struct, frozen=True, kw_only=True):
@@ -80,6 +100,27 @@ class GroupPlan(Struct, frozen=True, kw_only=True):
     """From the first write to the commands, at most."""
     all_first: bool
     """Whether each member has to be rendered once before."""
+
+
+class SwapPlan(Struct, frozen=True, kw_only=True):
+    """A set of files behind one link."""
+
+    name: str
+    path: Path
+    """The link."""
+    keep: int
+    """Folders of earlier sets that stay."""
+    mode: int
+    """Of the folders."""
+    window_s: float
+    """From the last change to the switch."""
+    command: Command | None
+    check: Command | None
+    command_error_fatal: bool
+    rolls_back: bool
+    health: HealthPlan | None
+    root: Path | None
+    """The folder that it has to be in; ``None`` for no limit."""
 
 
 class FolderPlan(Struct, frozen=True, kw_only=True):
@@ -150,6 +191,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     children: tuple[ChildPlan, ...] = ()
     groups: tuple[GroupPlan, ...] = ()
     folders: tuple[FolderPlan, ...] = ()
+    swaps: tuple[SwapPlan, ...] = ()
     dedup: DedupPlan | None = None
     stop_signals: Mapping[int, int] = field(
         default_factory=lambda: {signal.SIGTERM: 0, signal.SIGINT: 0}

@@ -24,13 +24,16 @@ from pyconsul_template.each import EachTemplate, Ledger, Made
 from pyconsul_template.engine import Engine
 from pyconsul_template.folders import listing
 from pyconsul_template.groups import Groups
+from pyconsul_template.haproxy_socket import HaproxyError, apply
 from pyconsul_template.looking import Limits, named, stamp
 from pyconsul_template.many import write_all
 from pyconsul_template.output import OutputError
-from pyconsul_template.plans import NONE, RELOAD, RESTART
+from pyconsul_template.plans import NONE, strongest
 from pyconsul_template.render import TemplateError
+from pyconsul_template.sinks import Sinks
 from pyconsul_template.source import Entry, Reader, Source, describe
 from pyconsul_template.syntax import TemplateLike, open_template
+from pyconsul_template.variables import without_values
 from pyconsul_template.writing import TemplateState, Writer
 
 __all__ = ["RunError", "Runner", "TemplateState", "ViewsLike", "print_to_stdout"]
@@ -84,6 +87,9 @@ class Runner:
         self.commands = Commands(settings.consul, once=settings.once)
         self.commands.gate.on_open = self._wake_up
         self.writer = Writer(settings, self.commands, print_dry)
+        self.sinks = Sinks(settings, self.states, self.commands, print_dry)
+        self._action = NONE
+        """What changed files do to the children, once variables have settled."""
         self._stats: dict[Path, tuple[int, int, int] | None] = {}
         self._outage = False
         self._checks_at = 0.0
@@ -180,8 +186,11 @@ class Runner:
         while True:
             self._wake = anyio.Event()
             action = await self._pass()
+            self._action = strongest({action, self._action})
             if self.engine.all_rendered():
-                self._on_pass(action)
+                if self.sinks.settle(self.engine, anyio.current_time()):
+                    self._on_pass(self._action)
+                    self._action = NONE
                 if self._settings.once:
                     return
             if self._settings.explain and self.engine.all_fetched():
@@ -205,16 +214,38 @@ class Runner:
         actions = {NONE}
         for index in self.engine.due(anyio.current_time()):
             for change in await self._render(index):
+                if await self._told_haproxy(index, change):
+                    continue
                 actions.add(change.plan.child_action)
                 if not self.groups.take(change, anyio.current_time()):
                     self.commands.add(change)
+        now = anyio.current_time()
+        for change in await self.sinks.release(self.engine, now):
+            actions.add(change.plan.child_action)
+            self.commands.add(change)
         if self.engine.has_dropped:
             assert self._views is not None
             assert self._source is not None
             self._views.keep(self._source.keep(self.engine.wanted()))
             self.engine.has_dropped = False
         await self._run_commands(self.groups.release(self.engine, anyio.current_time()))
-        return RESTART if RESTART in actions else RELOAD if RELOAD in actions else NONE
+        return strongest(actions)
+
+    async def _told_haproxy(self, index: int, change: Change) -> bool:
+        """Set HAProxy's servers at run time; ``False`` when it has to reload."""
+        plan = change.plan
+        if change.update is None:
+            return False
+        if self.groups.holds(plan.group) or self.commands.is_owed(plan.command):
+            return False  # It does not run the old file yet.
+        try:
+            count = await apply(plan.haproxy, change.update)
+        except HaproxyError as error:
+            log.warning("haproxy at %s; it is reloaded", error)
+            return False
+        self.states[index].runtime_updates += 1
+        log.info("haproxy at %s: set by %d commands, no reload", plan.haproxy, count)
+        return True
 
     async def _run_commands(
         self, changes: Iterable[Change], *, at_end: bool = False
@@ -238,11 +269,12 @@ class Runner:
             else:
                 rendered = template.render()
                 outcome, content = rendered.outcome, rendered.content
-        except TemplateError as error:
+        except TemplateError as raised:
+            error = without_values(raised) if plan.variable else raised
             self.engine.rendered(index, template.failed(), now)
             state.error = str(error)
             if plan.error_fatal or self._settings.once:
-                raise
+                raise error from None
             log.error("%s; the old output stays", error)
             return []
         finally:
@@ -267,6 +299,8 @@ class Runner:
             return change
 
         try:
+            if self.sinks.take(index, plan, made, content, now):
+                return []
             if made is not None:
                 return await self._write_each(index, plan, made, write)
             change = await write(plan, content)
@@ -310,6 +344,7 @@ class Runner:
             self.commands.next_retry(),
             self.groups.next_timer(self.engine),
             self._limits.next_timer(),
+            self.sinks.next_timer(self.engine),
         )
         times = [self._checks_at, *(timer for timer in timers if timer is not None)]
         if self._settings.missing_timeout_s:

@@ -152,7 +152,9 @@ class TemplateBlock(Block, kw_only=True):
     exclude: list[str] = []
     """Ours: patterns of files in a ``source`` folder that are no templates."""
     notify: str = ""
-    """Ours: the group that the command is run with."""
+    """Ours: the group that the command is run with, or ``haproxy-socket:ADDRESS``."""
+    haproxy_socket: str = ""
+    """Ours: the stats socket that servers are set by, where no reload is needed."""
     run_at_start: Literal["changed", "always"] = "changed"
     """Ours: whether the command runs once for a file that was already right."""
     healthy: HealthyBlock | None = None
@@ -160,6 +162,45 @@ class TemplateBlock(Block, kw_only=True):
     """Ours: what a change of the file does to the supervised children."""
     atomic: Literal["require", "prefer", "never"] = "prefer"
     """Ours: whether the file has to be replaced in one step."""
+    atomic_dir: str = ""
+    """Ours: the set of files it is part of; ``destination`` is relative there."""
+
+
+class EnvTemplateBlock(Block, kw_only=True):
+    """``env_template "NAME"``, ours: a variable of the child's environment."""
+
+    source: str = ""
+    contents: str | None = None
+    children: list[str] = []
+    """Names of the ``exec`` blocks that get it, ``""`` the unnamed; all if empty."""
+    error_on_missing_key: bool = False
+    error_fatal: bool | None = None
+    left_delimiter: str = ""
+    right_delimiter: str = ""
+    wait: WaitBlock | str | None = None
+    function_denylist: list[str] = []
+    sandbox_path: str = ""
+    on_empty: Literal["render", "keep", "fail"] = "render"
+    syntax: str = ""
+
+
+class AtomicDirBlock(Block, kw_only=True):
+    """``atomic_dir "name"``, ours: files that change together, behind one link."""
+
+    path: str = ""
+    """The link that readers go through."""
+    keep: int = 1
+    """Folders of earlier sets that stay."""
+    perms: str | int = "0755"
+    """Of the folders."""
+    check: str | list[str] = ""
+    """Run on the new folder before the link says it."""
+    command: str | list[str] = ""
+    command_timeout: Duration = "30s"
+    on_command_error: CommandError | None = None
+    healthy: HealthyBlock | None = None
+    window: Duration = "50ms"
+    """How long after the last change the set waits for another."""
 
 
 class AuthBlock(Block, kw_only=True):
@@ -269,6 +310,8 @@ class FileConfig(Block, kw_only=True):
     execs: dict[str, ChildBlock] = {}
     """Ours: the blocks ``exec "name"``, several children."""
     notify: dict[str, NotifyBlock] = {}
+    env_template: dict[str, EnvTemplateBlock] = {}
+    atomic_dir: dict[str, AtomicDirBlock] = {}
     template_path: list[str] = []
     """Ours: more folders that Jinja2's ``include`` and ``import`` look in."""
     wait: WaitBlock | str | None = None

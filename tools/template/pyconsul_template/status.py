@@ -28,6 +28,8 @@ class TemplateStatus(msgspec.Struct, frozen=True, kw_only=True):
     rendered_at: float
     writes: int
     written_at: float
+    runtime_updates: int = 0
+    """How often HAProxy's servers were set without a reload."""
     missing: list[str]
     """What it waits for."""
     error: str
@@ -89,12 +91,13 @@ def status_of(
         TemplateStatus(
             index=index,
             source=plan.name,
-            destination=str(plan.target.path) if plan.target else "",
+            destination=plan.destination,
             complete=engine.is_rendered(index),
             renders=state.renders,
             rendered_at=state.rendered_at,
             writes=state.written,
             written_at=state.written_at,
+            runtime_updates=state.runtime_updates,
             missing=sorted(describe(entry.query) for entry in missing.get(index, ())),
             error=state.error or state.source_error,
             command=str(plan.command or ""),
@@ -172,6 +175,7 @@ def metrics(status: Status) -> list[tuple[str, str, str, dict[str, str], float]]
         ("template_complete", "gauge", "It was rendered once.", "complete"),
         ("template_renders_total", "counter", "Renders of it.", "renders"),
         ("template_writes_total", "counter", "Writes of its file.", "writes"),
+        ("template_runtime_updates_total", "counter", "No reload.", "runtime_updates"),
         ("template_written_timestamp_seconds", "gauge", "Last write.", "written_at"),
         ("template_missing", "gauge", "Dependencies it waits for.", "missing"),
         ("template_error", "gauge", "Its last render failed.", "error"),

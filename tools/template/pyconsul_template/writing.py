@@ -12,6 +12,7 @@ from pyconsul_template import dry
 from pyconsul_template.actions import Change, Commands, RunError
 from pyconsul_template.addresses import NO
 from pyconsul_template.commands import Command, CommandError, run_command
+from pyconsul_template.haproxy import update_of
 from pyconsul_template.output import (
     OutputError,
     Target,
@@ -38,6 +39,8 @@ class TemplateState(Struct):
     written_at: float = 0.0
     error: str = ""
     """Why the last render, check or write failed."""
+    runtime_updates: int = 0
+    """How often HAProxy was told instead of reloaded."""
     source_error: str = ""
     """Why the newest text of the template is not in use."""
     texts: dict[Path, bytes] = field(default_factory=dict[Path, bytes])
@@ -109,7 +112,10 @@ class Writer:
             why = ", ".join(describe(entry.query) for entry in causes)
             why = why or ("a file changed" if state.written else "first render")
             log.info("wrote %s: +%d -%d lines (%s)", target.path, came, went, why)
-        return Change(plan, target, current if plan.rolls_back else None)
+        update = None
+        if plan.haproxy and current is not None:
+            update = update_of(current, content)
+        return Change(plan, target, current if plan.rolls_back else None, update)
 
     async def _replaced(
         self, plan: TemplatePlan, target: Target, state: TemplateState, content: bytes
