@@ -3,9 +3,11 @@
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 
 import anyio
 import pytest
@@ -276,11 +278,22 @@ def test_tls_verifies_the_agent(tmp_path):
 
 
 def test_https_asked_of_http_says_so():
-    with StubAgent() as agent:
-        options = resolve({}, address=f"https://{agent.address}")
+    def serve(listener: socket.socket) -> None:
+        taken, _ = listener.accept()
+        with taken:
+            taken.recv(1)
+            taken.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            while taken.recv(4096):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
         said = "http: server gave HTTP response to HTTPS client"
         with pytest.raises(TransportError, match=said):
-            request("GET", "/v1/kv/a", options=options)
+            request("GET", "/v1/kv/a", options=resolve({}, address=address))
+        thread.join()
 
 
 def test_oneshot_requests():
