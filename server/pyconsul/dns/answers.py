@@ -170,7 +170,7 @@ class Resolver:
         lookup = parse_name(prefix, is_srv=qtype == codec.SRV)
         if lookup.kind == "node":
             return await self._node(lookup, qtype, depth)
-        if lookup.kind in ("service", "connect"):
+        if lookup.kind in ("service", "connect", "ingress"):
             resolved = Resolved(Answer(), chain_max=chain_max)
             return await self._service(lookup, name, qtype, depth, resolved)
         if lookup.kind == "addr":
@@ -179,13 +179,12 @@ class Resolver:
             # Executed anew each time: its order is its answer's.
             resolved = Resolved(Answer(ordered=True), None, chain_max=chain_max)
             return await self._query(lookup, name, qtype, depth, client, resolved)
-        # Ingress gateways: none exist in this catalog.
         return self._nothing(codec.NXDOMAIN)
 
     async def _zone_records(self, qtype: int) -> Resolved:
         o = self._options
         resolved = Resolved(Answer())
-        instances = await self._healthy("consul", "", "", connect=False, to=resolved)
+        instances = await self._healthy("consul", "", "", kind="service", to=resolved)
         servers: list[Record] = []
         glue: list[Record] = []
         for instance in instances[:NAME_SERVERS_MAX]:
@@ -304,14 +303,15 @@ class Resolver:
     # -- services
 
     async def _healthy(
-        self, service: str, tag: str, datacenter: str, *, connect: bool, to: Resolved
+        self, service: str, tag: str, datacenter: str, *, kind: str, to: Resolved
     ) -> list[CheckServiceNode]:
         o = self._options
         args = ServiceSpecificRequest(
             service_name=service,
             service_tags=[tag] if tag else None,
             tag_filter=bool(tag),
-            connect=connect,
+            connect=kind == "connect",
+            ingress=kind == "ingress",
             datacenter=datacenter,
             token=o.token,
             allow_stale=o.allow_stale,
@@ -334,7 +334,7 @@ class Resolver:
             lookup.subject,
             lookup.tag,
             lookup.datacenter,
-            connect=lookup.kind == "connect",
+            kind=lookup.kind,
             to=resolved,
         )
         if not instances:
@@ -491,22 +491,16 @@ class Resolver:
         self, address: IPv4Address | IPv6Address, resolved: Resolved
     ) -> str:
         o = self._options
-        args = DCSpecificRequest(token=o.token, allow_stale=o.allow_stale)
-        names: dict[str, list[str]] = await self._call(
-            "Catalog.ListServices", args, resolved
+        args = ServiceSpecificRequest(
+            service_address=str(address), token=o.token, allow_stale=o.allow_stale
         )
-        for name in names:
-            request = ServiceSpecificRequest(
-                service_name=name, token=o.token, allow_stale=o.allow_stale
-            )
-            rows: list[Row] = await self._call(
-                "Catalog.ServiceNodes", request, resolved
-            )
-            for row in rows:
-                instance: ServiceInstance = row.record
-                own = instance.service.address
-                if own and parse_address(own) == address:
-                    return instance.service.service
+        rows: list[Row] = await self._call("Catalog.ServiceNodes", args, resolved)
+        for row in rows:
+            instance: ServiceInstance = row.record
+            # Others have it for some networks only.
+            own = instance.service.address
+            if own and parse_address(own) == address:
+                return instance.service.service
         return ""
 
     async def _resolve_arpa(self, name: str, qtype: int) -> Resolved | None:

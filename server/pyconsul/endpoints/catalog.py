@@ -68,12 +68,15 @@ def service_nodes(
     server: Server, args: ServiceSpecificRequest, who: Authorizer
 ) -> Read:
     """``Catalog.ServiceNodes``: rows of ``ServiceInstance``."""
-    read = server.state.service_nodes(
-        args.service_name,
-        args.service_tags if args.tag_filter else None,
-        args.node_meta_filters,
-        args.connect,
-    )
+    if args.service_address:
+        read = server.state.services_at(args.service_address)
+    else:
+        read = server.state.service_nodes(
+            args.service_name,
+            args.service_tags if args.tag_filter else None,
+            args.node_meta_filters,
+            args.connect,
+        )
     if not who.allows_all:
         read.value = [r for r in read.value if may_see(who, r.record)]
     read = keep_rows(read, args.filter, SERVICE_NODE)

@@ -9,6 +9,7 @@ from pyconsul.endpoints.catalog import keep_rows, may_see
 from pyconsul.endpoints.nearness import sort_instances, sort_records
 from pyconsul.filter import CHECK_SERVICE_NODE, HEALTH_CHECK
 from pyconsul.state.watch import Read
+from pyconsul.types.errors import PermissionDeniedError
 from pyconsul.types.messages import (
     ChecksInStateRequest,
     NodeSpecificRequest,
@@ -57,13 +58,20 @@ def service_nodes(
     server: Server, args: ServiceSpecificRequest, who: Authorizer
 ) -> Read:
     """``Health.ServiceNodes``: rows of ``CheckServiceNode``."""
-    read = server.state.check_service_nodes(
-        args.service_name,
-        args.service_tags if args.tag_filter else None,
-        args.node_meta_filters,
-        args.connect,
-        args.passing_only,
-    )
+    if args.ingress:
+        if not (who.allows_all or who.service_read(args.service_name)):
+            raise PermissionDeniedError
+        read = server.state.ingress_nodes(
+            args.service_name, args.node_meta_filters, args.passing_only
+        )
+    else:
+        read = server.state.check_service_nodes(
+            args.service_name,
+            args.service_tags if args.tag_filter else None,
+            args.node_meta_filters,
+            args.connect,
+            args.passing_only,
+        )
     if not who.allows_all:
         read.value = [row for row in read.value if may_see(who, row.record)]
     read = keep_rows(read, args.filter, CHECK_SERVICE_NODE)

@@ -155,7 +155,9 @@ def services(request: Request) -> Answer:
     )
 
 
-def service_request(request: Request, *, connect: bool) -> ServiceSpecificRequest:
+def service_request(
+    request: Request, *, connect: bool = False, ingress: bool = False
+) -> ServiceSpecificRequest:
     """Return the arguments of a look-up of a service's instances."""
     if not request.argument:
         raise BadRequestError("Missing service name")
@@ -166,6 +168,7 @@ def service_request(request: Request, *, connect: bool) -> ServiceSpecificReques
         tag_filter=bool(tags),
         node_meta_filters=node_meta(request),
         connect=connect,
+        ingress=ingress,
         source=source_of(request),
         **read_options(request, discovery=True, filtered=True),
     )

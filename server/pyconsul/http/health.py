@@ -44,6 +44,7 @@ def add_routes(routes: Routes) -> None:
     routes.add("health/state/", GET=checks_in_state)
     routes.add("health/service/", GET=service)
     routes.add("health/connect/", GET=connect)
+    routes.add("health/ingress/", GET=ingress)
 
 
 def node_checks(request: Request) -> Answer:
@@ -82,8 +83,7 @@ def checks_in_state(request: Request) -> Answer:
     return read(request, "Health.ChecksInState", args, _checks, discovery=True)
 
 
-def _instances_of(request: Request, connect: bool) -> Answer:
-    args = service_request(request, connect=connect)
+def _instances_of(request: Request, args: ServiceSpecificRequest) -> Answer:
     if "passing" in request.query:
         text = request.query.get("passing")
         passing = parse_bool(text) if text else True
@@ -105,9 +105,14 @@ def _instances_of(request: Request, connect: bool) -> Answer:
 
 def service(request: Request) -> Answer:
     """Return the instances of a service with node and checks."""
-    return _instances_of(request, connect=False)
+    return _instances_of(request, service_request(request))
 
 
 def connect(request: Request) -> Answer:
     """Return the instances that speak for a service in the mesh."""
-    return _instances_of(request, connect=True)
+    return _instances_of(request, service_request(request, connect=True))
+
+
+def ingress(request: Request) -> Answer:
+    """Return the ingress gateways that expose a service."""
+    return _instances_of(request, service_request(request, ingress=True))

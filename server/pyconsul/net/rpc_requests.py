@@ -146,9 +146,6 @@ def _kvs_from_plain(plain: Any) -> KVSRequest:
 
 def _service_from_plain(plain: Any) -> ServiceSpecificRequest:
     held = as_map(plain, "ServiceSpecificRequest")
-    for name in ("Ingress", "ServiceAddress"):
-        if held.get(name):
-            raise BadRequestError(f"Look-ups by {name} are not supported")
     args = from_plain(held, ServiceSpecificRequest)
     tag = as_text(held.get("ServiceTag"), "ServiceTag")
     if tag and not args.service_tags:

@@ -6,13 +6,14 @@ Which index and which cells belong to a read is the index granularity table of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address
 
 from pyconsul.state.catalog import CONNECT, EXTINCTION, Catalog
 from pyconsul.state.catalog_rows import Group, Instance, NodeEntry
 from pyconsul.state.watch import Cell, Read
 from pyconsul.types.messages import Row
-from pyconsul.types.records import Node, NodeServices
+from pyconsul.types.records import Node, NodeService, NodeServices
 from pyconsul.types.ui import NodeInfo
 
 Meta = Mapping[str, str] | None
@@ -87,6 +88,21 @@ class CatalogReads:
                 if instance.statuses <= _PASSING
             ]
         return self._service_read(rows, name, connect)
+
+    def services_at(self, address: str) -> Read:
+        """Return the instances whose own address this is, by service name.
+
+        Addresses are equal in whatever way they are written.
+        """
+        wanted = _address(address)
+        groups = sorted(self._catalog.groups.values(), key=_group_name)
+        rows = [
+            instance.service_row()
+            for group in groups
+            for instance in group.ordered()
+            if any(_address(one) == wanted for one in _addresses(instance.svc))
+        ]
+        return self._read(rows, "services", "nodes")
 
     def _choose(
         self, name: str, tags: Sequence[str] | None, meta: Meta, connect: bool
@@ -206,6 +222,21 @@ def _matches(node: Node, meta: Meta) -> bool:
         return True
     held = node.meta or {}
     return all(held.get(key) == value for key, value in meta.items())
+
+
+def _addresses(service: NodeService) -> Iterator[str]:
+    if service.address:
+        yield service.address
+    for tagged in (service.tagged_addresses or {}).values():
+        yield tagged.address
+
+
+def _address(text: str) -> object:
+    """Return what to compare: an address, or a host's name as it is."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return text
 
 
 def _lower_tags(instance: Instance) -> set[str]:

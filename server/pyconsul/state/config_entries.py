@@ -160,6 +160,20 @@ class ConfigEntryTable:
         journal = self._journal
         return Read(services, journal.index(*tables), journal.table_cells(*tables))
 
+    def ingress_gateways(self, service: str) -> Read:
+        """``list[str]``: the ingress gateways that expose a service, by name."""
+        journal = self._journal
+        names: list[str] = []
+        wanted = service.lower()
+        cells = set(journal.table_cells(GATEWAYS))
+        for kind, name in sorted(self.rows):
+            if kind == "ingress-gateway":
+                read = self.gateway_services(name)
+                cells.update(read.cells)  # those of a wildcard's services, too
+                if any(one.service.lower() == wanted for one in read.value):
+                    names.append(name)
+        return Read(names, journal.index(GATEWAYS), tuple(cells))
+
     def _expanded(
         self, wildcard: GatewayService, named: set[str]
     ) -> Iterator[GatewayService]:

@@ -282,6 +282,26 @@ class StateStore:
             name, tags, meta_filters, connect, passing_only
         )
 
+    def ingress_nodes(
+        self, service: str, meta_filters: Meta = None, passing_only: bool = False
+    ) -> Read:
+        """``list[Row]`` of ``CheckServiceNode``: ingress gateways of a service."""
+        read = self._config.ingress_gateways(service)
+        rows: list[Row] = []
+        for name in read.value:
+            found = self._reads.check_service_nodes(
+                name, None, meta_filters, False, passing_only
+            )
+            rows += found.value
+            read.index = max(read.index, found.index)
+            read.cells = (*read.cells, *found.cells)
+        read.value = rows
+        return read
+
+    def services_at(self, address: str) -> Read:
+        """``list[Row]`` of ``ServiceInstance`` with an address of their own."""
+        return self._reads.services_at(address)
+
     def config_entry(self, kind: str, name: str) -> Read:
         """``Row`` of ``ConfigEntry`` or ``None``."""
         return self._config.get(kind, name)

@@ -90,14 +90,18 @@ class NodeSpecificRequest(QueryOptions, frozen=True, kw_only=True):
 class ServiceSpecificRequest(QueryOptions, frozen=True, kw_only=True):
     """``Catalog.ServiceNodes``, ``Health.ServiceNodes``, ``Health.ServiceChecks``.
 
-    ``passing_only`` is ours and not on the wire: HTTP's ``?passing``.
+    ``service_address`` (of the first) finds instances with this address of
+    their own instead; ``ingress`` (of the second) the gateways that expose the
+    service. ``passing_only`` is ours and not on the wire: HTTP's ``?passing``.
     """
 
     service_name: str = ""
     service_tags: list[str] | None = None
+    service_address: str = ""
     node_meta_filters: dict[str, str] | None = None
     tag_filter: bool = False
     connect: bool = False
+    ingress: bool = False
     source: QuerySource = NOWHERE
     passing_only: bool = False
 

@@ -94,10 +94,12 @@ class Catalog:
     def Health_ServiceNodes(self, args: Any) -> list[Row]:
         tags: list[str] = args.service_tags or []
         wanted = [t.lower() for t in tags]
+        kind = "ingress-gateway" if args.ingress else ""
         return [
             Row(i)
             for i in self.instances
-            if i.service.service.lower() == args.service_name
+            if i.service.kind == kind
+            and i.service.service.lower() == args.service_name
             and all(w in [t.lower() for t in i.service.tags or []] for w in wanted)
         ]
 
@@ -121,14 +123,11 @@ class Catalog:
     def Catalog_ListNodes(self, args: Any) -> list[Row]:
         return [Row(n) for n in self.nodes.values()]
 
-    def Catalog_ListServices(self, args: Any) -> dict[str, list[str]]:
-        return {i.service.service: [] for i in self.instances}
-
     def Catalog_ServiceNodes(self, args: Any) -> list[Row]:
         return [
             Row(ServiceInstance(node=i.node, service=i.service))
             for i in self.instances
-            if i.service.service == args.service_name
+            if i.service.address == args.service_address
         ]
 
 
@@ -194,6 +193,16 @@ def test_only_instances_without_critical_checks_answer(catalog: Catalog) -> None
         "web.service.consul. 0 IN A 10.0.0.2",
         "web.service.consul. 0 IN A 10.0.1.3",
     ]
+
+
+def test_the_ingress_gateways_of_a_service(catalog: Catalog) -> None:
+    assert ask(catalog, "web.ingress.consul").rcode() == dns.rcode.NXDOMAIN
+    # As the servers answer, whatever the gateway's own name is.
+    catalog.add("edge", "10.0.0.9", "web", kind="ingress-gateway", port=8080)
+    assert lines(ask(catalog, "web.ingress.dc1.consul").answer) == [
+        "web.ingress.dc1.consul. 0 IN A 10.0.0.9"
+    ]
+    assert len(ask(catalog, "web.service.consul").answer[0]) == 2
 
 
 def test_a_tag_with_dots_and_other_case_matches(catalog: Catalog) -> None:

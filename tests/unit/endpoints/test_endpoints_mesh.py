@@ -41,7 +41,7 @@ from pyconsul.types.messages import (
     RegisterRequest,
     ServiceSpecificRequest,
 )
-from pyconsul.types.records import CheckServiceNode, Node, NodeService
+from pyconsul.types.records import CheckServiceNode, Node, NodeService, ServiceAddress
 
 
 async def write(cluster: Cluster, kind: str, name: str, **fields: Any) -> None:
@@ -251,6 +251,75 @@ def test_the_instances_behind_a_gateway():
         assert (await dump("other")).value == []
         with pytest.raises(ConsulError, match="Must provide gateway name"):
             await dump("")
+
+    run(main)
+
+
+async def add(cluster: Cluster, node: str, service: str, **fields: Any) -> None:
+    request = RegisterRequest(
+        node=node,
+        address="10.0.0.1",
+        service=NodeService(id=service, service=service, **fields),
+    )
+    await cluster.ask("Catalog.Register", request)
+
+
+def test_the_ingress_gateways_that_expose_a_service():
+    async def main() -> None:
+        cluster = Cluster()
+        named = [{"Port": 1, "Protocol": "tcp", "Services": [{"Name": "web"}]}]
+        await write(cluster, "proxy-defaults", "global", Config={"protocol": "http"})
+        any_ = [{"Port": 2, "Protocol": "http", "Services": [{"Name": "*"}]}]
+        await write(cluster, "ingress-gateway", "one", Listeners=named)
+        await write(cluster, "ingress-gateway", "all", Listeners=any_)
+        for gateway in ("one", "all"):
+            await add(cluster, gateway, gateway, kind="ingress-gateway", port=9)
+
+        def args(name: str, **more: Any) -> ServiceSpecificRequest:
+            return ServiceSpecificRequest(service_name=name, ingress=True, **more)
+
+        async def gateways(name: str, **more: Any) -> list[str]:
+            reply = await cluster.ask("Health.ServiceNodes", args(name, **more))
+            return [row.record.service.service for row in reply.value]
+
+        assert await gateways("web") == ["one"]  # no such service for the wildcard
+        assert await gateways("Web") == ["one"]
+        reply = await cluster.ask("Health.ServiceNodes", args("api"))
+        assert reply.value == []
+        later = args("api", min_query_index=reply.index, max_query_time=10**11)
+        waiting = waits(cluster.call("Health.ServiceNodes", later))
+        await add(cluster, "n1", "api", port=1)
+        await add(cluster, "n1", "web", port=1)
+        assert await gateways("api") == ["all"]
+        assert await gateways("web") == ["all", "one"]
+        assert await gateways("web", filter="Service.ID == one") == ["one"]
+        await write(cluster, "ingress-gateway", "one", Listeners=named, Meta={"a": "b"})
+        assert [row.record.service.id for row in (await waiting).value] == ["all"]
+        status, found = fetch(cluster, "health/ingress/web?passing")
+        assert (status, len(found)) == (200, 2)
+        assert fetch(cluster, "health/ingress/") == (400, "Missing service name")
+
+    run(main)
+
+
+def test_services_are_found_by_an_address_of_their_own():
+    async def main() -> None:
+        cluster = Cluster()
+        lan = {"lan": ServiceAddress(address="10.9.9.9", port=1)}
+        await add(cluster, "n1", "web", address="2001:db8::1")
+        await add(cluster, "n1", "api", tagged_addresses=lan)
+        await add(cluster, "n1", "db", address="db.example.com")
+        await add(cluster, "n1", "bare")
+
+        async def at(address: str) -> list[str]:
+            args = ServiceSpecificRequest(service_address=address)
+            rows = (await cluster.ask("Catalog.ServiceNodes", args)).value
+            return [row.record.service.id for row in rows]
+
+        assert await at("2001:DB8:0::1") == ["web"]
+        assert await at("10.9.9.9") == ["api"]
+        assert await at("db.example.com") == ["db"]
+        assert await at("10.0.0.1") == []  # the node's
 
     run(main)
 

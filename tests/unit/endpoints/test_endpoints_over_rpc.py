@@ -459,6 +459,8 @@ READS: list[str] = [
     "health/service/web?filter=Checks.Status+%3D%3D+critical",
     "health/service/web?index=1000&wait=2s",
     "health/connect/web",
+    "health/ingress/web",
+    "health/ingress/none?passing",
     "session/list",
     "session/info/{0}",
     "session/info/{2}",

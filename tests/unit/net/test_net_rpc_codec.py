@@ -194,12 +194,7 @@ THEIRS_ALONE = {
     "EmptyRequest": {"Source", "NodeMetaFilters"},
     "Intention": {"DefaultAddr", "DefaultPort"},  # left out when empty
     "RegisterRequest": {"CreateIndex", "ModifyIndex"},
-    "ServiceSpecificRequest": {
-        "Ingress",
-        "ServiceAddress",
-        "ServiceKind",
-        "ServiceTag",
-    },
+    "ServiceSpecificRequest": {"ServiceKind", "ServiceTag"},
     "Session": {"Checks"},
     "SessionSpecificRequest": {"Session"},
     "TxnOp": {"Intention"},

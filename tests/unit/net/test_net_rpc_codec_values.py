@@ -86,12 +86,11 @@ def test_only_passing_instances_are_kept_where_the_client_asked_for_them():
     assert [row.record for row in kept] == [row.record for row in found]
 
 
-def test_a_tag_of_old_agents_is_read_and_unknown_look_ups_are_refused():
+def test_a_tag_of_old_agents_and_other_look_ups_are_read():
     read = METHODS["Catalog.ServiceNodes"].args_from_plain
     assert read({"ServiceTag": "a", "TagFilter": True}).service_tags == ["a"]
-    for name, value in (("Ingress", True), ("ServiceAddress", "10.0.0.1")):
-        with pytest.raises(BadRequestError, match=name):
-            read({"ServiceName": "web", name: value})
+    assert read({"Ingress": True}).ingress
+    assert read({"ServiceAddress": "10.0.0.1"}).service_address == "10.0.0.1"
 
 
 def test_a_wanted_kind_of_service_becomes_a_filter():
