@@ -26,7 +26,7 @@ from pyconsul_client.tool.supervision import (
     Supervision,
 )
 from pyconsul_template.commands import Command, CommandError, Filter, run_command
-from pyconsul_template.config import ChildPlan
+from pyconsul_template.plans import RELOAD, RESTART, ChildPlan
 
 log = logging.getLogger("pyconsul_template")
 
@@ -51,7 +51,9 @@ class Child:
         )
         self._core = Supervision(rules)
         self._consul = consul
-        self._environment = child_environment(plan, os.environ, consul)
+        self._configured = child_environment(plan, os.environ, consul)
+        self._environment = self._configured
+        self._variables: dict[str, str] = {}
         self._events: asyncio.Queue[Callable[[], list[Action]]] = asyncio.Queue()
         self._process: asyncio.subprocess.Process | None = None
         self._ended_group = 0
@@ -91,6 +93,20 @@ class Child:
                 )
             now = asyncio.get_running_loop().time()
             self._events.put_nowait(lambda: self._core.start(now))
+
+    def take(self, variables: Mapping[str, str], action: str) -> str:
+        """Take the variables its next start has beside the configured ones.
+
+        Returns what is to be done to it when ``action`` was due: for others than
+        it runs with, a start, as a running process's cannot be changed.
+        """
+        if variables == self._variables:
+            return action
+        self._variables = dict(variables)
+        self._environment = {**self._configured, **variables}
+        rules = self._core.rules
+        is_told = rules.reload_signal or rules.runs_command
+        return RESTART if is_told or action == RESTART else RELOAD
 
     def changed(self, *, force: bool = False) -> None:
         """Tell the child of a change, after the splay; ``force`` restarts at once."""

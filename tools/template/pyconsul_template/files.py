@@ -146,8 +146,11 @@ def _octal_modes(content: Any) -> Any:
     """Return the keys with ``perms`` as octal text, for here ``0644`` is 420."""
     if not isinstance(content, dict):
         return content
-    templates: Any = cast("dict[str, Any]", content).get("template")
-    for block in _blocks(templates) or ():
+    keys = cast("dict[str, Any]", content)
+    sets = _blocks(keys.get("atomic_dir")) or ()
+    inner = (value for one in sets for value in one.values())
+    named = (block for value in inner for block in _blocks(value) or ())
+    for block in (*(_blocks(keys.get("template")) or ()), *named):
         perms = block.get("perms")
         if isinstance(perms, int) and not isinstance(perms, bool):
             block["perms"] = f"{perms:o}"

@@ -219,7 +219,10 @@ class Service:
                     self._systemd.ready()
 
     def _passed(self, action: str) -> None:
+        assert self._runner is not None
+        variables, given = self._runner.sinks.variables, action
         for child in self._children:
+            action = child.take(variables.of(child.plan.name), given)
             if not child.is_started:
                 child.start()
                 self._rolling.started(child)
