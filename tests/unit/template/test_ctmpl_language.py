@@ -136,7 +136,23 @@ def test_renders(template: str, text: str | None) -> None:
         ("{{(1}}", 1, "unclosed left paren"),
         ("{{1)}}", 1, "unexpected right paren"),
         ("{{1 | 2}}", 1, "non executable command in pipeline stage 2"),
-        ("{{print 1 | }}", 1, "missing value"),
+        ("{{print 1 || print}}", 1, "unexpected '|' in command"),
+        # What comes first is told first, at the line of the last token looked at
+        ('{{nope}}{{"', 1, "not defined"),
+        ("{{nope\n", 1, "not defined"),
+        ("{{$x\n}}", 2, "undefined variable"),
+        ("{{end\n}}", 2, "unexpected {{end}}"),
+        ("{{break\n}}", 2, "outside {{range}}"),
+        ("{{if 1}}{{else}}x{{else\n-}}{{end}}", 2, "found {{else}}"),
+        ("{{- \n/* a", 2, "unexpected '/'"),
+        ("{{-\n/* a", 2, "unclosed comment"),
+        ('{{block"b" 3}}{{end}}', 1, "bad character U+0022"),
+        ("{{..a}}", 1, "unexpected . after term"),
+        ("{{indent (parseInt `2`) `x`}}", 1, "expected int; got int64"),
+        ('{{explode (split "," "a")}}', 1, "expected []*dependency.KeyPair; got []string"),
+        ('{{base64Decode "aGVsbG8"}}', 1, "illegal base64 data at input byte 4"),
+        ('{{base64URLDecode "VsbG8_Pg=="}}', 1, "illegal base64 data at input byte 8"),
+        ("{{print (print 1 |) | | }}", 1, "unexpected '|' in command"),
         ("{{template}}", 1, "template clause"),
         ("{{template 3}}", 1, "template clause"),
         ("{{\n\n$x}}", 3, "undefined variable"),
@@ -246,6 +262,17 @@ def test_deep_blocks_render() -> None:
         ('{{toJSON (parseJSON "[1e20,1.5e-6,0.1,87474724701161291776,-0.0]")}}',
          "[100000000000000000000,0.0000015,0.1,87474724701161290000,-0]"),
         ("{{print scratch}}", "&{{{0 0} 0 0 0 0} map[]}"),
+        # A pipeline may end with a bar; nil is an empty list, map or channel
+        ("{{print 1 | }}{{if 0 |}}a{{end}}", "1"),
+        ('{{join "," nil}}{{explode nil}} {{len (loop 3)}}', "map[] 0"),
+        # A loop's variables have its list until there is a turn
+        ('{{$y := 1}}{{range $y = split "," ""}}{{end}}{{$y}}', "[]"),
+        ('{{range $i, $e := split "," ""}}a{{else}}{{$i}}{{$e}}{{end}}', "[][]"),
+        ('{{range $p := tree "nope"}}a{{else}}{{$p}}{{end}}', "[]"),
+        ('{{.x 1}} {{$.Key "a"}} {{1 | .x}}', "<no value> <no value> <no value>"),
+        ('{{in 5 1}} {{contains 1 "a1"}} {{contains nil (parseJSON "[null]")}}'
+         ' {{contains (split "," "a") (parseJSON "{}")}}', "false false false false"),
+        ('{{subtract (parseUint "3") (parseUint "1")}}', "18446744073709551614"),
     ],
 )  # fmt: skip
 def test_prints(template: str, text: str) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote_plus
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.values import (
     Byte,
+    Loop,
     StringMap,
     Strings,
     go_bytes,
@@ -91,6 +92,8 @@ def length(value: Any) -> int:
         return len(value) if value.isascii() else len(go_bytes(value))
     if isinstance(value, list | tuple | Mapping):
         return len(cast("Sequence[Any]", value))
+    if isinstance(value, Loop):
+        return 0
     if value is None:
         raise GoExecError("len of nil pointer")
     raise GoExecError(f"len of type {type_name(value)}")

@@ -1,7 +1,8 @@
 """How a template calls a function: number and types of arguments, errors.
 
 ``Function.kinds`` has one letter a parameter: ``s`` string, ``i`` int, ``b`` bool,
-``f`` float, ``S`` []string, ``l`` []interface{}, ``m`` a map, ``a`` anything.
+``f`` float, ``S`` []string, ``l`` []interface{}, ``m`` a map, ``p`` KV pairs, ``a``
+anything.
 ``?`` after the last means that it may be left out, ``*`` any number of it.
 """
 
@@ -15,6 +16,7 @@ from msgspec import Struct
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.values import Strings, type_name
 from pyconsul_template.pending import PENDING
+from pyconsul_template.records import Pair
 
 _CLASSES: dict[str, tuple[type, ...]] = {
     "s": (str,),
@@ -24,12 +26,31 @@ _CLASSES: dict[str, tuple[type, ...]] = {
     "S": (Strings, tuple),
     "l": (list,),
     "m": (dict,),
+    "p": (list, tuple),
     "a": (object,),
 }
 _EXPECTED = {
     **{"s": "string", "i": "int", "b": "bool", "f": "float64", "S": "[]string"},
     **{"l": "[]interface {}", "m": "map[string]interface {}"},
+    "p": "[]*dependency.KeyPair",
 }
+
+
+_ZEROS: dict[str, Callable[[], Any]] = {"S": Strings, "l": list, "m": dict, "p": list}
+"""What nil is as an argument of these kinds."""
+
+
+def _is_of(kind: str, value: Any) -> bool:
+    """Return whether a value of one of the kind's classes is of the kind."""
+    match kind:
+        case "l":
+            return not isinstance(value, Strings)
+        case "i":
+            return value.__class__ is int
+        case "p":
+            return all(isinstance(item, Pair) for item in value[:1])
+        case _:
+            return True
 
 
 class Function(Struct, frozen=True):
@@ -79,28 +100,28 @@ def bound(function: Function, count: int) -> Callable[..., Any]:
     name, apply = function.name, function.apply
     is_any = all(kind == "a" for kind in kinds)
 
-    def check(args: tuple[Any, ...]) -> None:
+    def checked(args: tuple[Any, ...]) -> tuple[Any, ...]:
+        found: list[Any] = []
         for value, kind, accepted in zip(args, kinds, classes, strict=True):
-            is_right = isinstance(value, accepted)
-            if kind == "l" and isinstance(value, Strings):
-                is_right = False
-            if kind == "i" and isinstance(value, bool):
-                is_right = False
-            if is_right:
-                continue
-            if value is None:
+            if isinstance(value, accepted) and _is_of(kind, value):
+                found.append(value)
+            elif value is not None:
+                raise GoExecError(
+                    f"wrong type for value; expected {_EXPECTED[kind]};"
+                    f" got {type_name(value)}"
+                )
+            elif kind in _ZEROS:
+                found.append(_ZEROS[kind]())
+            else:
                 raise GoExecError(f"invalid value; expected {_EXPECTED[kind]}")
-            raise GoExecError(
-                f"wrong type for value; expected {_EXPECTED[kind]};"
-                f" got {type_name(value)}"
-            )
+        return tuple(found)
 
     def call_one(value: Any) -> Any:
         # As below, for the most frequent number of arguments.
         if value.__class__ is not wanted_one:
             if value is PENDING:
                 return value
-            check((value,))
+            (value,) = checked((value,))
         try:
             return apply(value)
         except Exception as error:
@@ -119,7 +140,7 @@ def bound(function: Function, count: int) -> Callable[..., Any]:
         if not is_any:
             for value, wanted in zip(args, exact, strict=True):
                 if value.__class__ is not wanted:
-                    check(args)
+                    args = checked(args)
                     break
         try:
             return apply(*args)

@@ -271,7 +271,8 @@ class _Compiler:
         inner, items = self._new("d"), self._new("r")
         declared = [f"v{variable.slot}" for variable in node.pipe.declared]
         self._emit(self._mark(node.at, node.pipe.commands[0].text))
-        value = self._commands(node.pipe, dot)
+        # The variables have all of it until the first turn, and keep it without one.
+        value = self._pipe(node.pipe, dot)
         source = "R2" if len(declared) == 2 else "R"
         self._emit(f"{items} = {source}({value})")
         target = f"{declared[0]}, {inner}" if len(declared) == 2 else inner
@@ -302,6 +303,8 @@ class _Compiler:
         self._emit(self._mark(node.at, lookup.text))
         value = self._call(function.name, args, None, dot, mark, given)
         self._emit(f"{items} = R({value})")
+        for variable in node.pipe.declared:
+            self._emit(f"v{variable.slot} = {items}")
         words = [
             given.get(n, "") or self._constant(cast("Literal", argument).value)
             for n, argument in enumerate(args)
@@ -367,8 +370,12 @@ class _Compiler:
             target = self._fields(base, fields, dot, mark)
             args = [self._value(arg, dot, mark) for arg in rest]
             args += [final] if final is not None else []
-            name = self._constant(method)
-            return f"({mark}\nM({target}, {', '.join([name, *args])}))"
+            name, holder = self._constant(method), self._new("t")
+            called = f"M({holder}, {', '.join([name, *args])})"
+            if not fields and not self._strict:
+                # Methods of no value at all are no value.
+                called = f"None if {holder} is None else {called}"
+            return f"({mark}\n({holder} := {target}, {called})[1])"
         return self._failure("can't give argument to non-function", mark)
 
     def _failure(self, text: str, mark: str) -> str:

@@ -224,7 +224,7 @@ _PURE: dict[str, tuple[Callable[..., Any], str]] = {
     "containsAny": (helpers.contains_any, "la"),
     "containsNone": (_none, "la"),
     "containsNotAll": (_not_all, "la"),
-    "explode": (shared.explode, "a"),
+    "explode": (helpers.explode, "p"),
     "explodeMap": (helpers.explode_map, "m"),
     "mergeMap": (helpers.merge_map, "mm"),
     "mergeMapWithOverride": (helpers.merge_map_override, "mm"),

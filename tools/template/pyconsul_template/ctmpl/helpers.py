@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -22,7 +21,6 @@ from pyconsul_template.ctmpl.values import (
     Strings,
     Unsigned,
     bounded,
-    go_bytes,
     go_text,
     type_name,
 )
@@ -55,6 +53,8 @@ def _arithmetic(
     def apply(b: Any, a: Any) -> Any:
         left, right = _number(name, a), _number(name, b)
         found = compute(left, right)
+        if isinstance(left, Unsigned) and isinstance(right, Unsigned):
+            return Unsigned(found % WORD)
         return _int64(found) if isinstance(found, int) else found
 
     return apply
@@ -193,26 +193,28 @@ def split_to_map(items: str, inner: str, text: str) -> dict[str, Any]:
     return dict(shared.split_to_map(items, inner, text))
 
 
-def _decode(name: str, alphabet: bytes) -> Callable[[str], str]:
+def _decode(name: str, alphabet: str) -> Callable[[str], str]:
+    letter = f"[A-Za-z0-9{re.escape(alphabet)}]"
+    whole = re.compile(f"(?:{letter}{{4}})*(?:{letter}{{2}}==|{letter}{{3}}=)?")
+
     def apply(text: str) -> str:
         plain = re.sub(r"[\r\n]", "", text)
-        try:
-            raw = base64.b64decode(go_bytes(plain), altchars=alphabet, validate=True)
-        except (binascii.Error, ValueError):
-            good = re.match(
-                rb"[A-Za-z0-9" + re.escape(alphabet) + rb"]*", go_bytes(plain)
-            )
-            at = good.end() if good else 0
-            raise GoExecError(
-                f"{name}: illegal base64 data at input byte {at}"
-            ) from None
-        return go_text(raw)
+        good = whole.match(plain)
+        end = good.end() if good else 0
+        if end < len(plain):
+            if plain[end - 1 : end] != "=":
+                letters = re.match(f"{letter}*", plain)
+                end = letters.end() if letters else 0
+                if end == len(plain):
+                    end -= end % 4
+            raise GoExecError(f"{name}: illegal base64 data at input byte {end}")
+        return go_text(base64.b64decode(plain, altchars=alphabet.encode()))
 
     return apply
 
 
-base64_decode = _decode("base64Decode", b"+/")
-base64_url_decode = _decode("base64URLDecode", b"-_")
+base64_decode = _decode("base64Decode", "+/")
+base64_url_decode = _decode("base64URLDecode", "-_")
 
 
 def to_title(text: str) -> str:
@@ -240,19 +242,13 @@ def _loop_bound(value: Any) -> int:
 def contains(value: Any, values: Any) -> bool:
     """Return whether a list has a value, a map a key, or a string a part."""
     if isinstance(values, str):
-        if not isinstance(value, str):
-            raise GoExecError(f"contains: {type_name(value)} in a string")
-        return value in values
-    if isinstance(values, list | tuple | Mapping):
+        return isinstance(value, str) and value in values
+    if isinstance(values, list | tuple):
         found = cast("list[Any]", values)
-        if isinstance(values, Mapping):
-            return value in found
-        return any(
+        return value is not None and any(
             item.__class__ is value.__class__ and item == value for item in found
         )
-    if values is None:
-        return False
-    raise GoExecError(f"contains: a {type_name(values)} holds nothing")
+    return isinstance(values, Mapping) and isinstance(value, str) and value in values
 
 
 def contains_all(needles: list[Any], values: Any) -> bool:
@@ -286,6 +282,11 @@ def merge_map(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 def merge_map_override(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     """Return both maps as one; what the second has wins."""
     return shared.merge_map(low, high)
+
+
+def explode(pairs: Sequence[Any] | None) -> dict[str, Any]:
+    """Return pairs as nested maps; no pairs are an empty map."""
+    return shared.explode(pairs or ())
 
 
 def explode_map(flat: dict[str, Any]) -> dict[str, Any]:

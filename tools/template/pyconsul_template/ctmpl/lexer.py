@@ -87,8 +87,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_ENDS_AT_TERMINATOR = frozenset((Kind.FIELD, Kind.VARIABLE, Kind.WORD, Kind.BOOL))
-_TERMINATORS = frozenset(" \t\r\n.,|:)(")
+_ENDS_AT_TERMINATOR = frozenset(
+    (Kind.FIELD, Kind.VARIABLE, Kind.WORD, Kind.BOOL, Kind.KEYWORD, Kind.NIL)
+)
+_TERMINATORS = frozenset((*" \t\r\n.,|:)(", ""))
 
 
 def line_of(text: str, at: int) -> int:
@@ -104,10 +106,23 @@ def line_starts(text: str) -> list[int]:
     return starts
 
 
-def tokens(text: str, left: str, right: str) -> Iterator[Token]:
-    """Yield the tokens of a template; raises ``GoSyntaxError``."""
+def tokens(text: str, left: str, right: str) -> tuple[list[Token], GoSyntaxError]:
+    """Return the tokens of a template, and what is wrong behind the last of them.
+
+    A parser that comes so far raises the error; a template without errors ends
+    with ``Kind.END``. Raises ``GoSyntaxError`` for a text that is too long.
+    """
     if len(text) > TEXT_CHARS_MAX:
         raise GoSyntaxError(1, f"template is over {TEXT_CHARS_MAX} characters")
+    found: list[Token] = []
+    try:
+        found.extend(_tokens(text, left, right))
+    except GoSyntaxError as error:
+        return found, error
+    return found, GoSyntaxError(line_of(text, len(text)), "unexpected EOF")
+
+
+def _tokens(text: str, left: str, right: str) -> Iterator[Token]:
     at, size, is_trimmed = 0, len(text), False
     while at < size:
         start = text.find(left, at)
@@ -131,7 +146,7 @@ def tokens(text: str, left: str, right: str) -> Iterator[Token]:
             break
         comment_at = inside
         if text.startswith("/*", comment_at):
-            at, is_trimmed = _after_comment(text, start, comment_at, right)
+            at, is_trimmed = _after_comment(text, comment_at, right)
             continue
         yield Token(Kind.LEFT, left, start)
         for token in _action(text, start, inside, right):
@@ -142,16 +157,16 @@ def tokens(text: str, left: str, right: str) -> Iterator[Token]:
     yield Token(Kind.END, "", size)
 
 
-def _after_comment(text: str, start: int, at: int, right: str) -> tuple[int, bool]:
+def _after_comment(text: str, at: int, right: str) -> tuple[int, bool]:
     end = text.find("*/", at + 2)
     if end < 0:
-        raise GoSyntaxError(line_of(text, start), "unclosed comment")
+        raise GoSyntaxError(line_of(text, at), "unclosed comment")
     end += 2
     if text.startswith(right, end):
         return end + len(right), False
     if text[end : end + 1] in tuple(_WHITE) and text.startswith("-" + right, end + 1):
         return end + 2 + len(right), True
-    raise GoSyntaxError(line_of(text, start), "comment ends before closing delimiter")
+    raise GoSyntaxError(line_of(text, at), "comment ends before closing delimiter")
 
 
 def _action(text: str, start: int, at: int, right: str) -> Iterator[Token]:
@@ -195,9 +210,7 @@ def _action(text: str, start: int, at: int, right: str) -> Iterator[Token]:
             and after not in _TERMINATORS
             and not text.startswith(right, match.end())
         ):
-            what = f"bad character U+{ord(after):04X} {after!r}" if after else "EOF"
-            if not after:
-                what = "unclosed action"
+            what = f"bad character U+{ord(after):04X} {after!r}"
             raise GoSyntaxError(line_of(text, match.end()), what)
         depth += (kind is Kind.OPEN) - (kind is Kind.CLOSE)
         if depth < 0:

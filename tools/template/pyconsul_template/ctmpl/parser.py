@@ -61,8 +61,10 @@ class _Parser:
     ) -> None:
         self._text = text
         self._functions = functions
-        self._tokens = list(tokens(text, left, right))
+        self._tokens, self._broken = tokens(text, left, right)
         self._next = 0
+        self._farthest = 0
+        """The last token looked at: its line is that of an error."""
         self._slots = 0
         self._scope: list[Variable] = []
         self._definitions: dict[str, list[Node]] = {}
@@ -77,33 +79,43 @@ class _Parser:
         self._scope = [Variable(0, "$", 0)]
         body, end = self._list(())
         if end is not None:
-            raise self._error(end, f"unexpected {{{{{end.text}}}}}")
+            if not (end.text == "else" and self._skip().text == "if"):
+                self._close(end.text)
+            raise self._error(f"unexpected {{{{{end.text}}}}}")
         return Tree(self._text, body, self._definitions)
 
     # Tokens
 
-    def _error(self, token: Token | Node, text: str) -> GoSyntaxError:
-        return GoSyntaxError(line_of(self._text, token.at), text)
+    def _error(self, text: str) -> GoSyntaxError:
+        token = self._tokens[self._farthest]
+        # White space before a trim marker is none of the delimiter's.
+        at = token.at + (token.kind is Kind.RIGHT and token.text.lstrip() != token.text)
+        return GoSyntaxError(line_of(self._text, at), text)
 
     def _take(self) -> Token:
-        token = self._tokens[self._next]
+        token = self._peek()
         if token.kind is not Kind.END:
             self._next += 1
         return token
 
     def _peek(self) -> Token:
-        return self._tokens[self._next]
+        at = self._next
+        if at >= self._farthest:
+            self._farthest = at
+            if at >= len(self._tokens):
+                raise self._broken
+        return self._tokens[at]
 
     def _skip(self) -> Token:
         """Skip white space; return the token after it, not taken."""
-        while self._tokens[self._next].kind is Kind.SPACE:
+        while (token := self._peek()).kind is Kind.SPACE:
             self._next += 1
-        return self._tokens[self._next]
+        return token
 
     def _unexpected(self, token: Token, context: str) -> GoSyntaxError:
         if token.kind is Kind.END:
-            return self._error(token, "unexpected EOF")
-        return self._error(token, f"unexpected {token.text!r} in {context}")
+            return self._error("unexpected EOF")
+        return self._error(f"unexpected {token.text!r} in {context}")
 
     def _close(self, context: str) -> None:
         token = self._skip()
@@ -126,7 +138,7 @@ class _Parser:
                 continue
             if token.kind is Kind.END:
                 if ends:
-                    raise self._error(token, "unexpected EOF")
+                    raise self._error("unexpected EOF")
                 return found, None
             word = self._skip()
             if word.kind is not Kind.KEYWORD:
@@ -147,9 +159,7 @@ class _Parser:
             case "break" | "continue":
                 self._close(word.text)
                 if not self._ranges:
-                    raise self._error(
-                        word, f"{{{{{word.text}}}}} outside {{{{range}}}}"
-                    )
+                    raise self._error(f"{{{{{word.text}}}}} outside {{{{range}}}}")
                 return Jump(word.at, word.text)
             case "template":
                 name = self._name("template clause")
@@ -166,7 +176,7 @@ class _Parser:
                 return Call(word.at, name, pipe)
             case _:
                 if not at_top or self._blocks:
-                    raise self._error(word, "unexpected {{define}}")
+                    raise self._error("unexpected {{define}}")
                 name = self._name("define clause")
                 self._close("define clause")
                 self._define(name, word)
@@ -182,7 +192,7 @@ class _Parser:
     def _string(self, token: Token) -> str:
         text = unquoted(token.text)
         if text is None:
-            raise self._error(token, f"invalid syntax in string {token.text}")
+            raise self._error(f"invalid syntax in string {token.text}")
         return text
 
     def _define(self, name: str, word: Token) -> None:
@@ -191,7 +201,7 @@ class _Parser:
         self._enter(word)
         body, end = self._list(("end",))
         if end is None or end.text != "end":
-            raise self._error(end or word, "unexpected {{else}} in define clause")
+            raise self._error("unexpected {{else}} in define clause")
         self._close("end")
         self._blocks -= 1
         self._scope, self._ranges = scope, ranges
@@ -201,14 +211,14 @@ class _Parser:
             self._definitions.setdefault(name, body)
             return
         if name in self._filled:
-            raise self._error(word, f'multiple definition of template "{name}"')
+            raise self._error(f'multiple definition of template "{name}"')
         self._filled.add(name)
         self._definitions[name] = body
 
     def _enter(self, word: Token) -> None:
         self._blocks += 1
         if self._blocks > BLOCKS_MAX:
-            raise self._error(word, f"nested deeper than {BLOCKS_MAX} blocks")
+            raise self._error(f"nested deeper than {BLOCKS_MAX} blocks")
 
     def _branch(self, word: Token, depth: int = 0) -> Branch:
         mark = len(self._scope)
@@ -218,7 +228,7 @@ class _Parser:
         if word.text == "range":
             self._ranges += 1
             if self._ranges > RANGES_MAX:
-                raise self._error(word, f"nested deeper than {RANGES_MAX} ranges")
+                raise self._error(f"nested deeper than {RANGES_MAX} ranges")
         body, end = self._list(("end", "else"))
         if word.text == "range":
             self._ranges -= 1
@@ -241,7 +251,9 @@ class _Parser:
         self._close("else")
         otherwise, last = self._list(("end",))
         if last is None or last.text != "end":
-            raise self._error(last or end, "expected end; found {{else}}")
+            if last is not None and self._skip().text != "if":
+                self._close("else")
+            raise self._error("expected end; found {{else}}")
         self._close("end")
         return otherwise
 
@@ -249,7 +261,7 @@ class _Parser:
         """Return an ``else if``; a long run of them is flat in Python."""
         self._chain += 1
         if self._chain > CHAIN_MAX:
-            raise self._error(word, f"over {CHAIN_MAX} branches of one {word.text}")
+            raise self._error(f"over {CHAIN_MAX} branches of one {word.text}")
         branch = self._branch(word, depth=1)
         self._chain -= 1
         return branch
@@ -270,12 +282,10 @@ class _Parser:
                 raise self._unexpected(token, context)
             pipe.commands.append(self._command())
         if not pipe.commands:
-            raise self._error(token, f"missing value for {context}")
+            raise self._error(f"missing value for {context}")
         for stage, command in enumerate(pipe.commands[1:], 2):
             if isinstance(command.args[0], Literal | Nil | Dot):
-                raise self._error(
-                    command, f"non executable command in pipeline stage {stage}"
-                )
+                raise self._error(f"non executable command in pipeline stage {stage}")
         pipe.declares = is_new
         for name in names:
             pipe.declared.append(self._new(name) if is_new else self._variable(name))
@@ -302,9 +312,9 @@ class _Parser:
             self._take()
             names.append(variable)
             if context != "range" or len(names) > 1:
-                raise self._error(variable, f"too many declarations in {context}")
+                raise self._error(f"too many declarations in {context}")
             if self._skip().kind is not Kind.VARIABLE:
-                raise self._error(variable, "range can only initialize variables")
+                raise self._error("range can only initialize variables")
 
     def _new(self, token: Token) -> Variable:
         self._slots += 1
@@ -316,7 +326,7 @@ class _Parser:
         for known in reversed(self._scope):
             if known.name == token.text:
                 return Variable(token.at, known.name, known.slot)
-        raise self._error(token, f'undefined variable "{token.text}"')
+        raise self._error(f'undefined variable "{token.text}"')
 
     def _command(self) -> Command:
         first = self._skip()
@@ -333,12 +343,11 @@ class _Parser:
                 break
             if token.kind is not Kind.PIPE:
                 raise self._unexpected(token, "operand")
+            # What follows may be the end, as Go has it.
             self._take()
-            if self._skip().kind not in _OPERANDS:
-                raise self._error(token, "missing value for command")
             break
         if not args:
-            raise self._error(first, "empty command")
+            raise self._error("empty command")
         end = self._peek().at
         return Command(first.at, args, self._text[first.at : end].strip()[:200])
 
@@ -354,7 +363,7 @@ class _Parser:
         if node is None or self._peek().kind is not Kind.FIELD:
             return node
         if isinstance(node, Literal | Nil | Dot):
-            raise self._error(self._peek(), "unexpected . after term")
+            raise self._error("unexpected . after term")
         at, fields = self._peek().at, list[str]()
         while self._peek().kind is Kind.FIELD:
             fields.append(self._take().text[1:])
@@ -378,7 +387,7 @@ class _Parser:
                 is_char = token.kind is Kind.CHAR
                 value = (char_value if is_char else number_value)(token.text)
                 if isinstance(value, str):
-                    raise self._error(token, value)
+                    raise self._error(value)
                 return Literal(at, token.text, value)
             case Kind.NIL:
                 return Nil(at)
@@ -390,12 +399,12 @@ class _Parser:
                 return self._variable(token)
             case Kind.WORD:
                 if token.text not in self._functions:
-                    raise self._error(token, self._not_defined(token.text))
+                    raise self._error(self._not_defined(token.text))
                 return Function(at, token.text)
             case _:
                 self._parens += 1
                 if self._parens > PARENS_MAX:
-                    raise self._error(token, f"nested deeper than {PARENS_MAX} parens")
+                    raise self._error(f"nested deeper than {PARENS_MAX} parens")
                 pipe = self._pipe("parenthesized pipeline", Kind.CLOSE)
                 self._parens -= 1
                 return pipe
