@@ -66,7 +66,8 @@ class Raft(Following):
             if lead.transfer_target:
                 due = min(due, lead.transfer_deadline)
             return min(due, lead.commit_due) if lead.commit_waits() else due
-        return self._election_due if self.is_voter() else None
+        waits = self.is_voter() or self.leader_id
+        return self._election_due if waits else None
 
     # --- inputs -------------------------------------------------------------
 
@@ -81,6 +82,9 @@ class Raft(Following):
                 return  # its own vote is on its way to the disk
             if alone or (self._now >= self._election_due and self.is_voter()):
                 self._campaign(pre=not alone)
+            elif self.leader_id and self._now >= self._election_due:
+                # It may not stand, but knows that nobody leads it any more.
+                self._become_follower(self.term, "")
             return
         if lead.transfer_target and self._now >= lead.transfer_deadline:
             lead.transfer_target = ""
@@ -348,6 +352,7 @@ class Raft(Following):
         if index > log.committed and index >= lead.term_start:
             log.committed = index
             lead.committed(self._now)
+            self._messages.extend(lead.farewells(self._now))
             if self.configuration_index <= index and not self.is_voter():
                 lead.commit_due = self._now
                 self._messages.extend(lead.appends(self._now, self.snapshot))

@@ -44,6 +44,8 @@ class Leadership:
         self.settings = settings
         self.term_start = log.last_index + 1
         self.followers: dict[str, Progress] = {}
+        self._departing: dict[str, tuple[Progress, int]] = {}
+        """Servers removed at an index that is not committed yet."""
         self.voters: frozenset[str] = frozenset()
         self.round = 0
         self.lease_start = now
@@ -67,8 +69,9 @@ class Leadership:
         self.voters = configuration.voters()
         members = {s.id for s in configuration.servers if s.id != self.id}
         for gone in self.followers.keys() - members:
-            del self.followers[gone]
+            self._departing[gone] = self.followers.pop(gone), self.log.last_index
         for server_id in sorted(members - self.followers.keys()):
+            self._departing.pop(server_id, None)
             self.followers[server_id] = Progress(
                 self.log.last_index + 1, self.settings.max_inflight
             )
@@ -140,6 +143,22 @@ class Leadership:
         """Note that the commit index moved; followers must learn of it soon."""
         if self.commit_due <= now:
             self.commit_due = now + self.settings.commit_interval
+
+    def farewells(self, now: float) -> list[Message]:
+        """Tell servers whose removal is committed so, once, as far as they follow.
+
+        One that knows can leave at once, and will not stand for election.
+        """
+        out: list[Message] = []
+        for peer, (progress, index) in sorted(self._departing.items()):
+            if index > self.log.committed:
+                continue
+            del self._departing[peer]
+            if progress.flow is Flow.REPLICATE:
+                message = self._append(peer, progress, now, None)
+                if message is not None:
+                    out.append(message)
+        return out
 
     def commit_waits(self) -> bool:
         """Tell whether some follower is to be told of a commit when it is due."""
