@@ -58,10 +58,13 @@ class Pools:
         self._config = config
         self.servers_changed = asyncio.Event()
         """Set when members joined: ``flood`` looks again at once."""
-        self.lan = GossipPool(_lan_options(config), on_lan)
+        self.lan = GossipPool(_lan_options(config, self._known), on_lan)
         self.wan: GossipPool | None = None
         if config.server and config.ports.serf_wan > 0:
             self.wan = GossipPool(_wan_options(config), on_wan)
+
+    def _known(self, name: str) -> Member | None:
+        return self.lan.member(name)
 
     def all(self) -> list[GossipPool]:
         """Return the pools there are."""
@@ -259,7 +262,9 @@ def _within(cidrs: Sequence[str], name: str, check: MergeCheck) -> MergeCheck:
     return checked
 
 
-def _lan_options(config: AgentConfig) -> PoolOptions:
+def _lan_options(
+    config: AgentConfig, known: Callable[[str], Member | None]
+) -> PoolOptions:
     facts = {
         "datacenter": config.datacenter,
         "node_id": config.node_id,
@@ -294,6 +299,7 @@ def _lan_options(config: AgentConfig) -> PoolOptions:
                 segment=config.segment,
                 node_id=config.node_id,
                 node_name=config.node_name,
+                known=known,
             ),
         ),
         disable_coordinates=config.disable_coordinates,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 import msgspec
 
@@ -29,6 +29,8 @@ ACLS_UNKNOWN: Final = "3"
 """Not on the wire: what an absent or odd ``acls`` tag counts as."""
 _UNIQUE_IDS_SINCE: Final = (0, 8, 5)
 """Older builds did not make unique node ids."""
+_HOLDERS_MAX: Final = 1 << 16
+"""Ids come from the network: of more, who had them is forgotten."""
 _BUILD = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -201,14 +203,26 @@ def acl_mode(member: Member) -> str:
 
 
 def lan_merge_check(
-    *, datacenter: str, segment: str, node_id: str, node_name: str
+    *,
+    datacenter: str,
+    segment: str,
+    node_id: str,
+    node_name: str,
+    known: Callable[[str], Member | None] = lambda _: None,
 ) -> Callable[[Sequence[Member]], None]:
-    """Return the LAN pool's rule; it raises ``MergeRefusedError``."""
+    """Return the LAN pool's rule; it raises ``MergeRefusedError``.
+
+    ``known`` gives a member of the pool by name. An id belongs to one live
+    member: who comes with the id of another is refused by those who know it,
+    too, or the pool would have both, and nobody new could join it.
+    """
+    holders: dict[str, str] = {}
 
     def check(members: Sequence[Member]) -> None:
         names: dict[str, str] = {}
         for member in members:
-            _check_id(member, node_id, node_name, names)
+            if member.status not in (Status.FAILED, Status.LEFT):
+                _check_id(member, node_id, node_name, names)
             role = member.tags.get("role")
             theirs = member.tags.get("dc", "")
             if role in (ROLE_SERVER, ROLE_CLIENT) and theirs != datacenter:
@@ -221,6 +235,13 @@ def lan_merge_check(
                     f"Member '{member.name}' part of wrong segment '{other}'"
                     f" (expected '{segment}')"
                 )
+        for theirs, name in names.items():
+            holder = known(holders.get(theirs, ""))
+            if holder is not None and _holds(holder, theirs, but=name):
+                _refuse_id(name, theirs, holder.name)
+        if len(holders) > _HOLDERS_MAX:
+            holders.clear()
+        holders.update(names)
 
     return check
 
@@ -313,10 +334,22 @@ def _check_id(
         )
     other = names.setdefault(theirs, member.name)
     if other != member.name:
-        raise MergeRefusedError(
-            f"Member '{member.name}' has conflicting node ID '{theirs}'"
-            f" with member '{other}'"
-        )
+        _refuse_id(member.name, theirs, other)
+
+
+def _holds(member: Member, node_id: str, *, but: str) -> bool:
+    """Say whether a live member other than ``but`` has the id."""
+    return (
+        member.name != but
+        and member.status is Status.ALIVE
+        and member.tags.get("id") == node_id
+    )
+
+
+def _refuse_id(name: str, node_id: str, other: str) -> NoReturn:
+    raise MergeRefusedError(
+        f"Member '{name}' has conflicting node ID '{node_id}' with member '{other}'"
+    )
 
 
 def _integer(text: str | None, *, absent: int | None = None) -> int | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from pyconsul.gossip import messages as gossip
 from pyconsul.gossip.queue import sure_limit
 from pyconsul.serf import codec, coordinate
@@ -35,6 +37,11 @@ MergeCheck = Callable[[Sequence[Member]], None]
 """Raises ``MergeRefusedError`` when one of the members must stay outside."""
 
 _RELAY = bytes((Kind.RELAY,))
+_STATUSES = {
+    gossip.NodeState.DEAD: Status.FAILED,
+    gossip.NodeState.LEFT: Status.LEFT,
+}
+"""Of nodes that are not alive; one that is suspected is."""
 
 
 class PoolDelegate:
@@ -216,7 +223,7 @@ class PoolDelegate:
     def check_merge(self, nodes: list[gossip.Node]) -> None:
         """Raise ``MergeRefusedError`` to refuse a join."""
         if self._merge is not None:
-            self._merge([member_of(node) for node in nodes])
+            self._merge([_claimed(node) for node in nodes])
 
     def ack_payload(self) -> bytes:
         """Return our coordinate."""
@@ -250,3 +257,10 @@ class PoolDelegate:
             )
         )
         return True
+
+
+def _claimed(node: gossip.Node) -> Member:
+    """Return a node of another's list, with the status it has there."""
+    member = member_of(node)
+    status = _STATUSES.get(node.state)
+    return member if status is None else replace(member, status=status)

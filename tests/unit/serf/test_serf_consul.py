@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from serf_pool import VirtualPool
 
-from pyconsul.gossip.messages import MergeRefusedError
+from pyconsul.gossip.messages import Joined, MergeRefusedError
 from pyconsul.serf import codec
 from pyconsul.serf.consul import (
     ACLS_UNKNOWN,
@@ -203,6 +204,54 @@ def test_lan_merge_refuses(members: list[Member], error: str) -> None:
 )
 def test_lan_merge_accepts(members: list[Member]) -> None:
     CHECK(members)
+
+
+def agents(pool: VirtualPool, *labels: str) -> None:
+    """Add agents called ``NAME`` or ``NAME:ID``, and join them to ``s``."""
+    for label in labels:
+        name, _, node_id = label.partition(":")
+        facts = AgentTags(datacenter="dc1", node_id=node_id or name, version="1.10.11")
+        pool.add(
+            name,
+            tags=client_tags(facts),
+            merge=lan_merge_check(
+                datacenter="dc1",
+                segment="",
+                node_id=node_id or name,
+                node_name=name,
+                known=lambda other, name=name: pool.nodes[name].member(other),
+            ),
+        )
+        if name != "s":
+            pool.join(name, "s")
+
+
+def test_one_that_comes_with_the_id_of_another_spoils_the_pool_for_nobody() -> None:
+    pool = VirtualPool()
+    agents(pool, "s", "a", "clone:a")
+    pool.run(5)
+    (joined,) = pool.of("clone", Joined)
+    assert "Member 'a' has conflicting node ID 'a' with this agent's ID" in joined.error
+    assert pool.status("s", "clone") is Status.NONE
+    agents(pool, "b")
+    assert pool.status("b", "a") is Status.ALIVE
+    assert pool.status("a", "b") is Status.ALIVE
+
+
+@pytest.mark.parametrize("way", ["leaves", "fails"])
+def test_an_id_may_have_a_new_name_once_the_old_one_is_gone(way: str) -> None:
+    pool = VirtualPool()
+    agents(pool, "s", "b", "old:x")
+    pool.run(5)
+    if way == "leaves":
+        pool.do("old", lambda serf: serf.leave(pool.now))
+        pool.run(20)
+    pool.cut.add("old")
+    gone = Status.LEFT if way == "leaves" else Status.FAILED
+    assert pool.run(60, lambda: pool.status("s", "old") is gone)
+    agents(pool, "new:x")
+    assert pool.run(30, lambda: pool.status("b", "new") is Status.ALIVE)
+    assert pool.status("new", "b") is Status.ALIVE
 
 
 def test_wan_merge() -> None:
