@@ -45,8 +45,6 @@ class Change(Struct, frozen=True):
     """What HAProxy can be told at run time instead of the command."""
     undo: Callable[[], None] | None = None
     """What puts the old files back, all of a set; more than once does no harm."""
-    undo: Callable[[], None] | None = None
-    """What puts the old files back, all of a set; more than once does no harm."""
 
 
 class _Due(Struct):

@@ -16,8 +16,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from msgspec.structs import replace
-
 from pyconsul_client.errors import OptionsError
 from pyconsul_client.options import Options, resolve
 from pyconsul_template.addresses import shown_to
@@ -27,7 +25,6 @@ from pyconsul_template.files import checked, load_files, merge, parse_text
 from pyconsul_template.folders import expand, is_folder
 from pyconsul_template.haproxy_socket import PREFIX, check_address
 from pyconsul_template.output import Target
-from pyconsul_template.placing import children_of, placed, sets, variables
 from pyconsul_template.placing import children_of, placed, sets, variables
 from pyconsul_template.plans import (
     ChildPlan,
@@ -192,7 +189,6 @@ def settle(
         groups=groups(file.notify, plans),
         folders=folders,
         swaps=sets(file, plans, _check),
-        swaps=sets(file, plans, _check),
         dedup=DedupPlan(prefix=dedup.prefix, ttl_s=_ttl(dedup.ttl))
         if shares and dedup is not None
         else None,
@@ -253,21 +249,6 @@ def _expanded(
         else:
             found.append((where, block))
     return found, tuple(folders)
-
-
-def _variables(
-    file: FileConfig, *, dry: bool, error_fatal: bool | None
-) -> tuple[TemplatePlan, ...]:
-    """Return a template for each variable of the children."""
-    found: list[TemplatePlan] = []
-    children_by_name = children_of(file)
-    for where, name, block in variables(file):
-        plan = _plan(
-            file, where, block, dry=dry, error_fatal=error_fatal, is_file=False
-        )
-        children = children_by_name[name]
-        found.append(replace(plan, variable=name, children=children))
-    return tuple(found)
 
 
 def _variables(

@@ -26,11 +26,6 @@ def strongest(actions: Collection[str]) -> str:
     return RESTART if RESTART in actions else RELOAD if RELOAD in actions else NONE
 
 
-def strongest(actions: Collection[str]) -> str:
-    """Return what several changes together do to the children."""
-    return RESTART if RESTART in actions else RELOAD if RELOAD in actions else NONE
-
-
 class HealthPlan(Struct, frozen=True, kw_only=True):
     """What has to pass before the next reload; times in seconds."""
 
@@ -80,12 +75,6 @@ class TemplatePlan(Struct, frozen=True, kw_only=True):
     """Names of the children that get the variable; all when empty."""
     folder: str = ""
     """The set of files it is part of."""
-    variable: str = ""
-    """The variable of the children's environment that it makes, no file."""
-    children: tuple[str, ...] = ()
-    """Names of the children that get the variable; all when empty."""
-    folder: str = ""
-    """The set of files it is part of."""
 
     @property
     def name(self) -> str:
@@ -111,27 +100,6 @@ class GroupPlan(Struct, frozen=True, kw_only=True):
     """From the first write to the commands, at most."""
     all_first: bool
     """Whether each member has to be rendered once before."""
-
-
-class SwapPlan(Struct, frozen=True, kw_only=True):
-    """A set of files behind one link."""
-
-    name: str
-    path: Path
-    """The link."""
-    keep: int
-    """Folders of earlier sets that stay."""
-    mode: int
-    """Of the folders."""
-    window_s: float
-    """From the last change to the switch."""
-    command: Command | None
-    check: Command | None
-    command_error_fatal: bool
-    rolls_back: bool
-    health: HealthPlan | None
-    root: Path | None
-    """The folder that it has to be in; ``None`` for no limit."""
 
 
 class SwapPlan(Struct, frozen=True, kw_only=True):
@@ -223,7 +191,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     children: tuple[ChildPlan, ...] = ()
     groups: tuple[GroupPlan, ...] = ()
     folders: tuple[FolderPlan, ...] = ()
-    swaps: tuple[SwapPlan, ...] = ()
     swaps: tuple[SwapPlan, ...] = ()
     dedup: DedupPlan | None = None
     stop_signals: Mapping[int, int] = field(

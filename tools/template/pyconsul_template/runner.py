@@ -31,10 +31,8 @@ from pyconsul_template.output import OutputError
 from pyconsul_template.plans import NONE, strongest
 from pyconsul_template.render import TemplateError
 from pyconsul_template.sinks import Sinks
-from pyconsul_template.sinks import Sinks
 from pyconsul_template.source import Entry, Reader, Source, describe
 from pyconsul_template.syntax import TemplateLike, open_template
-from pyconsul_template.variables import without_values
 from pyconsul_template.variables import without_values
 from pyconsul_template.writing import TemplateState, Writer
 
@@ -89,9 +87,6 @@ class Runner:
         self.commands = Commands(settings.consul, once=settings.once)
         self.commands.gate.on_open = self._wake_up
         self.writer = Writer(settings, self.commands, print_dry)
-        self.sinks = Sinks(settings, self.states, self.commands, print_dry)
-        self._action = NONE
-        """What changed files do to the children, once variables have settled."""
         self.sinks = Sinks(settings, self.states, self.commands, print_dry)
         self._action = NONE
         """What changed files do to the children, once variables have settled."""
@@ -224,10 +219,6 @@ class Runner:
                 actions.add(change.plan.child_action)
                 if not self.groups.take(change, anyio.current_time()):
                     self.commands.add(change)
-        now = anyio.current_time()
-        for change in await self.sinks.release(self.engine, now):
-            actions.add(change.plan.child_action)
-            self.commands.add(change)
         now = anyio.current_time()
         for change in await self.sinks.release(self.engine, now):
             actions.add(change.plan.child_action)

@@ -201,45 +201,6 @@ class AtomicDirBlock(Block, kw_only=True):
     healthy: HealthyBlock | None = None
     window: Duration = "50ms"
     """How long after the last change the set waits for another."""
-    atomic_dir: str = ""
-    """Ours: the set of files it is part of; ``destination`` is relative there."""
-
-
-class EnvTemplateBlock(Block, kw_only=True):
-    """``env_template "NAME"``, ours: a variable of the child's environment."""
-
-    source: str = ""
-    contents: str | None = None
-    children: list[str] = []
-    """Names of the ``exec`` blocks that get it, ``""`` the unnamed; all if empty."""
-    error_on_missing_key: bool = False
-    error_fatal: bool | None = None
-    left_delimiter: str = ""
-    right_delimiter: str = ""
-    wait: WaitBlock | str | None = None
-    function_denylist: list[str] = []
-    sandbox_path: str = ""
-    on_empty: Literal["render", "keep", "fail"] = "render"
-    syntax: str = ""
-
-
-class AtomicDirBlock(Block, kw_only=True):
-    """``atomic_dir "name"``, ours: files that change together, behind one link."""
-
-    path: str = ""
-    """The link that readers go through."""
-    keep: int = 1
-    """Folders of earlier sets that stay."""
-    perms: str | int = "0755"
-    """Of the folders."""
-    check: str | list[str] = ""
-    """Run on the new folder before the link says it."""
-    command: str | list[str] = ""
-    command_timeout: Duration = "30s"
-    on_command_error: CommandError | None = None
-    healthy: HealthyBlock | None = None
-    window: Duration = "50ms"
-    """How long after the last change the set waits for another."""
 
 
 class AuthBlock(Block, kw_only=True):
@@ -349,8 +310,6 @@ class FileConfig(Block, kw_only=True):
     execs: dict[str, ChildBlock] = {}
     """Ours: the blocks ``exec "name"``, several children."""
     notify: dict[str, NotifyBlock] = {}
-    env_template: dict[str, EnvTemplateBlock] = {}
-    atomic_dir: dict[str, AtomicDirBlock] = {}
     env_template: dict[str, EnvTemplateBlock] = {}
     atomic_dir: dict[str, AtomicDirBlock] = {}
     template_path: list[str] = []
