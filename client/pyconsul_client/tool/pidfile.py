@@ -28,7 +28,8 @@ class PidFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._path:
+        # A device, as /dev/null, stays where it is.
+        if os.path.isfile(self._path):
             try:
                 os.unlink(self._path)
             except OSError:

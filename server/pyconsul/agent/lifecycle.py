@@ -496,5 +496,7 @@ _MEMBER_WORDS = {
 
 
 def _remove(path: str) -> None:
+    if not os.path.isfile(path):
+        return
     with contextlib.suppress(OSError):
         os.unlink(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Callable
 
@@ -48,6 +49,7 @@ class RotatingFile(logging.Handler):
         self.lost = 0
         """Lines the disk did not take."""
         self._fd = -1
+        self._regular = True
         self._size = 0
         self._since = 0.0
         self._open()
@@ -80,6 +82,8 @@ class RotatingFile(logging.Handler):
         super().close()
 
     def _due(self) -> bool:
+        if not self._regular:
+            return False
         if self._max_bytes > 0 and self._size >= self._max_bytes:
             return True
         return 0 < self._period_s <= self._clock() - self._since
@@ -101,7 +105,10 @@ class RotatingFile(logging.Handler):
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._path = fd, path
-        self._size = os.fstat(fd).st_size
+        about = os.fstat(fd)
+        # A device or a pipe keeps its name.
+        self._regular = stat.S_ISREG(about.st_mode)
+        self._size = about.st_size
         self._since = self._clock()
 
     def _rotate(self) -> None:

@@ -150,6 +150,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
 def run_command(command: Command, arguments: Sequence[str]) -> int:
     """Parse the flags of a command and run it; errors go to stderr."""
+    from pyconsul.types.errors import os_reason
     from pyconsul_client.errors import ClientError, HelpRequested
 
     from .errors import SHOWS_HELP, CommandError, exit_status
@@ -164,7 +165,7 @@ def run_command(command: Command, arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except (CommandError, ClientError, OSError, KeyboardInterrupt) as error:
-        text = str(error)
+        text = os_reason(error) if isinstance(error, OSError) else str(error)
         if isinstance(error, SHOWS_HELP):
             between = "\n\n" if isinstance(error, CommandError) and text else "\n"
             text = f"{text}{between}{flags.help(command.usage).rstrip()}".lstrip()

@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import cast
 
+from pyconsul.types.errors import os_reason
 from pyconsul_client.errors import TransportError
 
 from .agent_client import AgentClient
@@ -49,7 +50,7 @@ def _declare_save(flags: FlagSet) -> None:
 def _save(flags: FlagSet) -> int:
     (path,) = exactly(flags, 1, "Missing FILE argument")
     client = AgentClient(flags)
-    path = _extended(client, path, flags.text("append-filename"))
+    path = _target(_extended(client, path, flags.text("append-filename")))
     failing = "Error saving snapshot"
     query = {"stale": ""} if flags.switch("stale") else {}
     chunks = client.stream(_PATH, query, failing=failing)
@@ -71,13 +72,22 @@ def _save(flags: FlagSet) -> int:
     except TransportError as error:
         raise CommandError(f"{failing}: {error}") from None
     except OSError as error:
-        raise CommandError(f"Error writing snapshot file: {error}") from None
+        raise CommandError(f"Error writing snapshot file: {os_reason(error)}") from None
     finally:
         chunks.close()
         with contextlib.suppress(OSError):
             os.unlink(unverified)
     line(f"Saved and verified snapshot to index {index}")
     return 0
+
+
+def _target(path: str) -> str:
+    """Return the file to replace; what is no file, as a device, is left alone."""
+    if os.path.islink(path):
+        path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CommandError(f"Error writing snapshot file: {path} is not a regular file")
+    return path
 
 
 def _extended(client: AgentClient, path: str, wanted: str) -> str:

@@ -182,6 +182,24 @@ def test_a_file_is_rotated_by_age_and_goes_on_where_it_was(tmp_path: Path) -> No
     assert old.read_text() == "before\none\ntwo\n"
 
 
+def test_a_device_is_not_rotated(tmp_path: Path) -> None:
+    clock = Clock()
+    reader = os.open(_pipe(tmp_path / "log"), os.O_RDONLY | os.O_NONBLOCK)
+    handler = file(tmp_path / "log", clock, max_bytes=1, period_s=1)
+    for text in ("one", "two", "three"):
+        clock.now += 60
+        handler.emit(record(text))
+    handler.close()
+    assert os.read(reader, 100) == b"one\ntwo\nthree\n"
+    os.close(reader)
+    assert [one.name for one in tmp_path.iterdir()] == ["log"]
+
+
+def _pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
 @pytest.mark.parametrize(("most", "left"), [(0, 4), (2, 2), (-1, 0)])
 def test_so_many_old_files_are_kept(tmp_path: Path, most: int, left: int) -> None:
     clock = Clock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,33 @@ def test_a_damaged_snapshot_replaces_nothing(
         "",
         "Error saving snapshot: Unexpected response code: 403 (Permission denied)\n",
     )
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe", "link-to-pipe"])
+def test_what_is_no_file_is_not_replaced(
+    agent: Any, run: Any, tmp_path: Path, name: str
+) -> None:
+    # A rename over /dev/null would take it from everybody.
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link-to-pipe").symlink_to("pipe")
+    before = {one.name: one.lstat().st_ino for one in tmp_path.iterdir()}
+    agent.answer("GET /v1/snapshot", REAL)
+    status, out, problem = run("snapshot", "save", str(tmp_path / name))
+    meant = tmp_path / name.removeprefix("link-to-")
+    assert (status, out) == (1, "")
+    assert problem == f"Error writing snapshot file: {meant} is not a regular file\n"
+    assert {one.name: one.lstat().st_ino for one in tmp_path.iterdir()} == before
+
+
+def test_a_link_to_a_file_stays_one(agent: Any, run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "latest.snap"
+    path.symlink_to("one.snap")
+    (tmp_path / "one.snap").write_bytes(b"old")
+    agent.answer("GET /v1/snapshot", REAL)
+    assert run("snapshot", "save", str(path))[0] == 0
+    assert path.is_symlink()
+    assert (tmp_path / "one.snap").read_bytes() == REAL
 
 
 def test_the_name_tells_where_it_is_from(agent: Any, run: Any, tmp_path: Path) -> None:
