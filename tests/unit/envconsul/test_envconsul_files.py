@@ -6,6 +6,7 @@ import base64
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,27 @@ def test_the_path_in_front_by_either_name() -> None:
 
 def test_required_names_in_one_word() -> None:
     assert config("-prefix=a", "-required=A,B", "true").required == ["A", "B"]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_private(str(pipe), b"A=1\n")
+    write_private(str(pipe), b"A=2\n")
+    assert os.read(reader, 100) == b"A=1\nA=2\n"
+    os.close(reader)
+    assert [one.name for one in tmp_path.iterdir()] == ["pipe"]
+    with pytest.raises(IsADirectoryError):
+        write_private(str(tmp_path), b"")
+
+
+def test_stdout_stays_a_link(tmp_path: Path) -> None:
+    code = (
+        "from pyconsul_envconsul.output import write_private\n"
+        "write_private('/dev/stdout', b'A=1\\n')"
+    )
+    with open(tmp_path / "out", "wb") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_bytes() == b"A=1\n"
+    assert os.path.islink("/dev/stdout")

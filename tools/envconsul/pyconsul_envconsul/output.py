@@ -54,8 +54,20 @@ def difference(before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> s
     return "".join(lines)
 
 
+_STREAMS = ("/dev/stdout", "/dev/stderr")
+"""Links, perhaps to files, that stay links."""
+
+
 def write_private(path: str, data: bytes) -> None:
-    """Replace a file at once, mode 0600; raises OSError."""
+    """Replace a file at once, mode 0600; a pipe or device is written to.
+
+    Raises OSError.
+    """
+    if path in _STREAMS or (os.path.exists(path) and not os.path.isfile(path)):
+        # A rename would take /dev/null from everybody.
+        with open(path, "ab") as file:
+            file.write(data)
+        return
     temporary = f"{path}.{os.getpid()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     number = os.open(temporary, flags, 0o600)
