@@ -64,6 +64,13 @@ def list_services(server: Server, args: DCSpecificRequest, who: Authorizer) -> R
     return read
 
 
+def service_list(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
+    """``Catalog.ServiceList``: ``list[str]``, the names, sorted."""
+    read = list_services(server, args, who)
+    read.value = sorted(read.value)
+    return read
+
+
 def service_nodes(
     server: Server, args: ServiceSpecificRequest, who: Authorizer
 ) -> Read:
@@ -300,6 +307,7 @@ def _propose(server: Server, command: bytes) -> Future[Reply]:
 READS: dict[str, ReadHandler] = {
     "Catalog.ListNodes": list_nodes,
     "Catalog.ListServices": list_services,
+    "Catalog.ServiceList": service_list,
     "Catalog.ServiceNodes": service_nodes,
     "Catalog.NodeServices": node_services,
     "Catalog.NodeServiceList": node_services,

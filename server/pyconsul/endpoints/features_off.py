@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyconsul.acl.authorizer import Authorizer
 from pyconsul.types.errors import AclDisabledError, ConnectDisabledError
 from pyconsul.types.messages import Reply
+from pyconsul.types.passed import ACL_READS, ACL_WRITES, CONNECT_WRITES
 
 if TYPE_CHECKING:
     from pyconsul.endpoints.server import Server, WriteHandler
@@ -28,6 +29,8 @@ def without_connect(server: Server, args: Any, who: Authorizer) -> Reply:
 
 
 LOCAL: dict[str, WriteHandler] = {
+    **dict.fromkeys(ACL_READS | ACL_WRITES, without_acls),
+    **dict.fromkeys(CONNECT_WRITES, without_connect),
     "ACL.TokenBatchRead": without_acls,
     "ACL.TokenRead": without_acls,
     "ConnectCA.ConfigurationGet": without_connect,

@@ -93,6 +93,33 @@ def match(server: Server, args: IntentionQueryRequest, who: Authorizer) -> Read:
     return read
 
 
+def of_gateway(server: Server, args: IntentionQueryRequest, who: Authorizer) -> Read:
+    """``Internal.GatewayIntentions``: ``Intentions`` to a terminating gateway's."""
+    entries = [] if args.match is None else args.match.entries or []
+    if len(entries) != 1:
+        raise ConsulError(f"Expected 1 gateway name, got {len(entries)}")
+    _check_namespace("destination", entries[0].namespace)
+    if not (who.allows_all or who.service_read(entries[0].name)):
+        raise PermissionDeniedError
+    linked = server.state.gateway_services(entries[0].name)
+    names = {
+        one.service for one in linked.value if one.gateway_kind == "terminating-gateway"
+    }
+    read = _all(server)
+    found = [
+        one
+        for one in read.value
+        if who.allows_all
+        and names
+        and (one.destination_name in names or one.destination_name == WILDCARD)
+    ]
+    return Read(
+        Intentions(intentions=found, data_origin=_origin(server)),
+        max(read.index, linked.index),
+        (*read.cells, *linked.cells),
+    )
+
+
 def check(server: Server, args: IntentionQueryRequest, who: Authorizer) -> Read:
     """``Intention.Check``: whether the source may reach the destination.
 
@@ -178,4 +205,5 @@ READS: dict[str, ReadHandler] = {
     "Intention.Get": get,
     "Intention.List": list_intentions,
     "Intention.Match": match,
+    "Internal.GatewayIntentions": of_gateway,
 }

@@ -25,6 +25,7 @@ from pyconsul.types.errors import (
 from pyconsul.types.messages import DCSpecificRequest, QuerySource, Reply
 from pyconsul.types.queries import (
     PreparedQuery,
+    PreparedQueryExecuteRemoteRequest,
     PreparedQueryExecuteRequest,
     PreparedQueryRequest,
     PreparedQuerySpecificRequest,
@@ -142,22 +143,45 @@ def execute(server: Server, args: PreparedQueryExecuteRequest, who: Authorizer) 
     query = server.state.resolve_query(args.query_id_or_name, args.agent.segment)
     if query is None:
         return Read(None, 1, ())
+    nodes = _found(server, query, args.connect, who)
+    nodes = _sorted(server, _start(server, query.service, args), nodes)
+    # No other datacenter is known here, so there is none to fail over to.
+    return _result(server, query, nodes, args.limit)
+
+
+def execute_remote(
+    server: Server, args: PreparedQueryExecuteRemoteRequest, who: Authorizer
+) -> Read:
+    """``PreparedQuery.ExecuteRemote``: a ``QueryResult``, in no order.
+
+    Another datacenter had no instance of its own and fails over to this one.
+    """
+    nodes = _found(server, args.query, args.connect, who)
+    return _result(server, args.query, nodes, args.limit)
+
+
+def _found(
+    server: Server, query: PreparedQuery, connect: bool, who: Authorizer
+) -> list[CheckServiceNode]:
+    """Return a query's instances, shuffled."""
     wanted = query.service
     rows = server.state.check_service_nodes(
-        wanted.service, connect=wanted.connect or args.connect
+        wanted.service, connect=wanted.connect or connect
     ).value
     if query.token:
         who = server.resolver.resolve(query.token)
     nodes = [row.record for row in rows if selects(wanted, row.record)]
     nodes = [found for found in nodes if who.allows_all or may_see(who, found)]
     _shuffle(nodes)
-    nodes = _sorted(server, _start(server, wanted, args), nodes)
-    if args.limit > 0:
-        nodes = nodes[: args.limit]
-    # No other datacenter is known here, so there is none to fail over to.
+    return nodes
+
+
+def _result(
+    server: Server, query: PreparedQuery, nodes: list[CheckServiceNode], limit: int
+) -> Read:
     result = QueryResult(
-        service=wanted.service,
-        nodes=nodes,
+        service=query.service.service,
+        nodes=nodes[:limit] if limit > 0 else nodes,
         dns=query.dns,
         datacenter=server.options.datacenter,
     )
@@ -225,5 +249,6 @@ READS: dict[str, ReadHandler] = {
     "PreparedQuery.Get": get,
     "PreparedQuery.Explain": explain,
     "PreparedQuery.Execute": execute,
+    "PreparedQuery.ExecuteRemote": execute_remote,
 }
 WRITES: dict[str, WriteHandler] = {"PreparedQuery.Apply": apply}

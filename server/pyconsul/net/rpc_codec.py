@@ -16,6 +16,7 @@ from pyconsul.net.rpc_forms import QUERY_NOT_FOUND
 from pyconsul.net.rpc_replies import ANSWERS
 from pyconsul.net.rpc_requests import ARGUMENTS
 from pyconsul.types.messages import Reply
+from pyconsul.types.passed import ACL_WRITES, CONNECT_WRITES
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +45,28 @@ class RpcMethod:
         return Reply(self.absent(), 1)
 
 
-_CHANGES = frozenset(
-    (
-        "Catalog.Deregister",
-        "Catalog.Register",
-        "ConfigEntry.Apply",
-        "ConfigEntry.Delete",
-        "Coordinate.Update",
-        "Internal.EventFire",
-        "Internal.KeyringOperation",
-        "KVS.Apply",
-        "Operator.AutopilotSetConfiguration",
-        "Operator.RaftRemovePeerByAddress",
-        "Operator.RaftRemovePeerByID",
-        "Operator.TransferLeader",
-        "PreparedQuery.Apply",
-        "Session.Apply",
-        "Txn.Apply",
+_CHANGES = (
+    frozenset(
+        (
+            "Catalog.Deregister",
+            "Catalog.Register",
+            "ConfigEntry.Apply",
+            "ConfigEntry.Delete",
+            "Coordinate.Update",
+            "Internal.EventFire",
+            "Internal.KeyringOperation",
+            "KVS.Apply",
+            "Operator.AutopilotSetConfiguration",
+            "Operator.RaftRemovePeerByAddress",
+            "Operator.RaftRemovePeerByID",
+            "Operator.TransferLeader",
+            "PreparedQuery.Apply",
+            "Session.Apply",
+            "Txn.Apply",
+        )
     )
+    | ACL_WRITES
+    | CONNECT_WRITES
 )
 """Methods that must not be repeated blindly. ``Session.Renew`` may be."""
 

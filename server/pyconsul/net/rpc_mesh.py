@@ -6,6 +6,7 @@ from typing import Any
 
 from pyconsul.net.rpc_forms import (
     Answer,
+    as_it_is,
     bare,
     indexed,
     meta,
@@ -45,6 +46,7 @@ from pyconsul.types.mesh import (
     ServiceInfo,
 )
 from pyconsul.types.messages import Reply, Row
+from pyconsul.types.passed import PASSED
 from pyconsul.types.records import CheckServiceNode, Node, NodeService
 from pyconsul.types.tokens import TokenAnswer, TokenBatchAnswer
 
@@ -158,11 +160,32 @@ def _allowed_from_plain(plain: Any) -> bool:
     return as_bool(as_map(plain, "reply").get("Allowed"), "Allowed")
 
 
+# -- names of services
+
+
+def _names_to_plain(value: list[str]) -> list[Plain] | None:
+    return [{"Name": name} for name in value] or None
+
+
+def _names_from_plain(plain: Any) -> list[str]:
+    return items(
+        plain,
+        "Services",
+        lambda one: as_text(as_map(one, "Services").get("Name"), "Name"),
+    )
+
+
+# -- methods of features that are off
+
+
+_passed = bare(as_it_is, as_it_is)
 _intentions = meta_record(Intentions)
 
 ANSWERS: dict[str, Answer] = {
+    **dict.fromkeys(PASSED, _passed),
     "ACL.TokenBatchRead": meta_record(TokenBatchAnswer),
     "ACL.TokenRead": meta_record(TokenAnswer),
+    "Catalog.ServiceList": indexed("Services", _names_to_plain, _names_from_plain),
     "ConfigEntry.ListAll": Answer(_entries_to_plain, _entries_from_plain),
     "ConfigEntry.ResolveServiceConfig": Answer(_config_to_plain, _config_from_plain),
     "ConnectCA.ConfigurationGet": record(CAConfiguration),
@@ -177,6 +200,7 @@ ANSWERS: dict[str, Answer] = {
     "Intention.Get": _intentions,
     "Intention.List": _intentions,
     "Intention.Match": indexed("Matches", _matches_to_plain, _matches_from_plain),
+    "Internal.GatewayIntentions": _intentions,
     "Internal.GatewayServiceDump": indexed(
         "Dump",
         lambda value: plain_list(value, _info_to_plain),

@@ -394,6 +394,7 @@ ANSWERS: dict[str, Answer] = {
     "PreparedQuery.Execute": Answer(
         _result_to_plain, _result_from_plain, lambda: cast(Any, None)
     ),
+    "PreparedQuery.ExecuteRemote": Answer(_result_to_plain, _result_from_plain),
     "PreparedQuery.Explain": Answer(
         _explained_to_plain, _explained_from_plain, lambda: cast(Any, None)
     ),

@@ -56,8 +56,10 @@ from pyconsul.types.operations import (
     RaftRemovePeerRequest,
     RaftTransferLeaderRequest,
 )
+from pyconsul.types.passed import PASSED, PassedRequest
 from pyconsul.types.plain_entries import entry_from_plain, entry_to_plain
 from pyconsul.types.queries import (
+    PreparedQueryExecuteRemoteRequest,
     PreparedQueryExecuteRequest,
     PreparedQueryRequest,
     PreparedQuerySpecificRequest,
@@ -237,6 +239,19 @@ def _empty_from_plain(plain: Any) -> EmptyRequest:
     return EmptyRequest()
 
 
+# -- methods of features that are off
+
+
+def _passed_to_plain(args: PassedRequest) -> Plain:
+    return args.plain
+
+
+def _passed_from_plain(plain: Any) -> PassedRequest:
+    held = as_map(plain, "arguments")
+    return replace(from_plain({**held, "Plain": None}, PassedRequest), plain=held)
+
+
+_passed = Arguments(PassedRequest, _passed_to_plain, _passed_from_plain)
 _empty = _query(EmptyRequest)
 _none = Arguments(EmptyRequest, _nothing, _empty_from_plain)
 _datacenter = _query(DCSpecificRequest)
@@ -254,6 +269,7 @@ _config_entry = Arguments(
 _remove_peer = _whole(RaftRemovePeerRequest)
 
 ARGUMENTS: dict[str, Arguments] = {
+    **dict.fromkeys(PASSED, _passed),
     "ACL.TokenBatchRead": _query(ACLTokenBatchGetRequest),
     "ACL.TokenRead": _query(ACLTokenGetRequest),
     "Catalog.Deregister": _whole(DeregisterRequest),
@@ -264,6 +280,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "Catalog.NodeServiceList": _node,
     "Catalog.NodeServices": _node,
     "Catalog.Register": _whole(RegisterRequest),
+    "Catalog.ServiceList": _datacenter,
     "Catalog.ServiceNodes": _service,
     "ConfigEntry.Apply": _config_entry,
     "ConfigEntry.Delete": _config_entry,
@@ -290,6 +307,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "Intention.List": _query(IntentionListRequest),
     "Intention.Match": _intention,
     "Internal.EventFire": _query(EventFireRequest),
+    "Internal.GatewayIntentions": _intention,
     "Internal.GatewayServiceDump": _service,
     "Internal.KeyringOperation": _query(KeyringRequest),
     "Internal.NodeDump": _datacenter,
@@ -310,6 +328,7 @@ ARGUMENTS: dict[str, Arguments] = {
     "Operator.TransferLeader": _whole(RaftTransferLeaderRequest),
     "PreparedQuery.Apply": _whole(PreparedQueryRequest),
     "PreparedQuery.Execute": _execute,
+    "PreparedQuery.ExecuteRemote": _query(PreparedQueryExecuteRemoteRequest),
     "PreparedQuery.Explain": _execute,
     "PreparedQuery.Get": _query(PreparedQuerySpecificRequest),
     "PreparedQuery.List": _datacenter,

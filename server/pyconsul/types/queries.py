@@ -91,6 +91,14 @@ class PreparedQueryExecuteRequest(QueryOptions, frozen=True, kw_only=True):
     agent: QuerySource = NOWHERE
 
 
+class PreparedQueryExecuteRemoteRequest(QueryOptions, frozen=True, kw_only=True):
+    """``PreparedQuery.ExecuteRemote``: a query of another datacenter, rendered."""
+
+    query: PreparedQuery = PreparedQuery()
+    limit: int = 0
+    connect: bool = False
+
+
 class QueryResult(Record, frozen=True, kw_only=True):
     """What an executed query found."""
 

@@ -41,6 +41,13 @@ from pyconsul.types.messages import (
     RegisterRequest,
     ServiceSpecificRequest,
 )
+from pyconsul.types.queries import (
+    PreparedQuery,
+    PreparedQueryExecuteRemoteRequest,
+    QueryDns,
+    QueryResult,
+    ServiceQuery,
+)
 from pyconsul.types.records import CheckServiceNode, Node, NodeService, ServiceAddress
 
 
@@ -302,6 +309,43 @@ def test_the_ingress_gateways_that_expose_a_service():
     run(main)
 
 
+def test_names_of_services():
+    async def main() -> None:
+        cluster = Cluster()
+        for name in ("web", "api"):
+            await add(cluster, "n1", name)
+        reply = await cluster.ask("Catalog.ServiceList", DCSpecificRequest())
+        assert (reply.value, reply.index) == (["api", "web"], cluster.log.index)
+
+    run(main)
+
+
+def test_a_query_of_another_datacenter_is_executed():
+    async def main() -> None:
+        cluster = Cluster()
+        await add(cluster, "n1", "web", tags=["a"])
+        await add(cluster, "n2", "web")
+
+        async def found(limit: int = 0, **wanted: Any) -> list[str]:
+            args = PreparedQueryExecuteRemoteRequest(
+                query=PreparedQuery(
+                    service=ServiceQuery(service="web", **wanted),
+                    dns=QueryDns(ttl="3s"),
+                ),
+                limit=limit,
+            )
+            reply = await cluster.ask("PreparedQuery.ExecuteRemote", args)
+            result: QueryResult = reply.value
+            assert (result.dns.ttl, result.datacenter) == ("3s", "dc1")
+            return sorted(one.node.node for one in result.nodes)
+
+        assert await found() == ["n1", "n2"]
+        assert await found(tags=["a"]) == ["n1"]
+        assert len(await found(1)) == 1
+
+    run(main)
+
+
 def test_services_are_found_by_an_address_of_their_own():
     async def main() -> None:
         cluster = Cluster()
@@ -474,6 +518,26 @@ def test_questions_that_cannot_be_answered(
         with pytest.raises(ConsulError) as caught:
             await Cluster().ask(f"Intention.{method}", args)
         assert str(caught.value) == text
+
+    run(main)
+
+
+def test_intentions_of_what_is_behind_a_gateway():
+    async def main() -> None:
+        cluster = with_entries(*ENTRIES)
+        linked = {"Services": [{"Name": "db"}]}
+        await write(cluster, "terminating-gateway", "gw", **linked)
+
+        async def of(*gateways: str) -> list[tuple[str, str]]:
+            entries = [IntentionMatchEntry(name=name) for name in gateways]
+            args = IntentionQueryRequest(match=IntentionQueryMatch(entries=entries))
+            reply = await cluster.ask("Internal.GatewayIntentions", args)
+            return names(reply.value.intentions)
+
+        assert await of("gw") == [("web", "db"), ("*", "db"), ("batch", "*")]
+        assert await of("other") == []
+        with pytest.raises(ConsulError, match="Expected 1 gateway name, got 2"):
+            await of("a", "b")
 
     run(main)
 

@@ -28,15 +28,17 @@ from pyconsul.net.rpc_errors import error_from_text
 from pyconsul.types.errors import ConsulError
 from pyconsul.types.gomsgpack import pack, unpack
 from pyconsul.types.messages import Reply
+from pyconsul.types.passed import PASSED
 
 Line = tuple[str, Any]
 Outcome = tuple[int, bytes, bytes, bytes]
 
 
 # What agents and servers of Consul ask ours; its HTTP face is of a later stage.
-ASKED_BY_CONSUL = {
+ASKED_BY_CONSUL = PASSED | {
     "ACL.TokenBatchRead",
     "ACL.TokenRead",
+    "Catalog.ServiceList",
     "ConfigEntry.ListAll",
     "ConfigEntry.ResolveServiceConfig",
     "ConnectCA.ConfigurationGet",
@@ -45,7 +47,9 @@ ASKED_BY_CONSUL = {
     "FederationState.Get",
     "FederationState.List",
     "FederationState.ListMeshGateways",
+    "Internal.GatewayIntentions",
     "Internal.GatewayServiceDump",
+    "PreparedQuery.ExecuteRemote",
 }
 
 

@@ -18,7 +18,7 @@ from endpoints_fakes import Cluster
 
 from pyconsul.net.rpc_codec import METHODS
 from pyconsul.net.rpc_server import RpcServer, RpcServerLimits
-from pyconsul.net.rpc_stream import PairReader
+from pyconsul.net.rpc_stream import PairReader, encode_pair
 from pyconsul.state.config_entries import record_body
 from pyconsul.types.config_entries import (
     KINDS,
@@ -27,6 +27,7 @@ from pyconsul.types.config_entries import (
     complete,
 )
 from pyconsul.types.gomsgpack import pack
+from pyconsul.types.passed import PASSED
 
 DATA = Path(__file__).parents[2] / "data" / "rpc" / "rpc.json"
 CALLS: dict[str, dict[str, Any]] = {
@@ -93,12 +94,16 @@ def archive(entries: tuple[ConfigEntry, ...], index: int) -> Iterator[bytes]:
         yield b"\x10" + pack({"Key": name, "Value": value})
 
 
+def off(method: str) -> str:
+    return "ACL support disabled" if method.startswith("ACL.") else NO_CONNECT
+
+
 def play(
     calls: tuple[str, ...],
     entries: tuple[ConfigEntry, ...] = (WEB, TO_WEB),
     index: int = 31,
 ) -> list[tuple[bytes, Any]]:
-    """Send each captured request on a connection of its own."""
+    """Send requests, captured or given in hex, on connections of their own."""
     answers: list[tuple[bytes, Any]] = []
 
     async def ask(port: int, data: bytes) -> tuple[bytes, Any]:
@@ -122,7 +127,8 @@ def play(
         await server.start("127.0.0.1", 0)
         try:
             for call in calls:
-                request = bytes.fromhex(CALLS[call]["request_hex"])
+                known = CALLS.get(call)
+                request = bytes.fromhex(known["request_hex"] if known else call)
                 answers.append(await ask(server.address[1], request))
         finally:
             await server.stop()
@@ -155,6 +161,14 @@ def test_later_answers_are_the_captured_bytes() -> None:
 def test_without_connect_the_methods_of_the_mesh_say_so(call: str) -> None:
     ((_, (header, body)),) = play((call,))
     assert header == {**CALLS[call]["response_header"], "Error": NO_CONNECT}
+    assert body == {}
+
+
+@pytest.mark.parametrize("method", sorted(PASSED))
+def test_methods_of_features_that_are_off_refuse_any_arguments(method: str) -> None:
+    request = encode_pair({"Seq": 7, "ServiceMethod": method}, {"Any": ["thing"]})
+    ((_, (header, body)),) = play((request.hex(),))
+    assert header == {"Error": off(method), "Seq": 7, "ServiceMethod": method}
     assert body == {}
 
 

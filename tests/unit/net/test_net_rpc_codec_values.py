@@ -238,6 +238,10 @@ def test_methods_that_may_be_repeated():
         "Remove",
         "Keyring",
         "Transfer",
+        "Bootstrap",
+        "Clone",
+        "Log",
+        "Sign",
     )
     assert changes == {n for n in METHODS if any(v in n for v in verbs)} | {
         "Catalog.Deregister"
