@@ -49,6 +49,7 @@ _pyconsul() {
                 "services deregister" | \
                 "services register" | \
                 "snapshot" | \
+                "snapshot decode" | \
                 "snapshot inspect" | \
                 "snapshot restore" | \
                 "snapshot save" | \
@@ -73,7 +74,7 @@ _pyconsul() {
         "operator autopilot") words="get-config set-config state" ;;
         "operator raft") words="list-peers remove-peer transfer-leader" ;;
         "services") words="deregister register" ;;
-        "snapshot") words="inspect restore save" ;;
+        "snapshot") words="decode inspect restore save" ;;
         "tls") words="ca cert" ;;
         "tls ca") words="create" ;;
         "tls cert") words="create" ;;
@@ -113,6 +114,7 @@ _pyconsul() {
         "rtt") flags="-ca-file -ca-path -client-cert -client-key -http-addr -tls-server-name -token -token-file -wan -help" ;;
         "services deregister") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -id -namespace -stale -tls-server-name -token -token-file -help" ;;
         "services register") flags="-address -ca-file -ca-path -client-cert -client-key -datacenter -http-addr -id -kind -meta -name -namespace -port -socket -stale -tag -tagged-address -tls-server-name -token -token-file -help" ;;
+        "snapshot decode") flags="-help" ;;
         "snapshot inspect") flags="-format -kvdepth -kvdetails -kvfilter -help" ;;
         "snapshot restore") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;
         "snapshot save") flags="-append-filename -ca-file -ca-path -client-cert -client-key -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;

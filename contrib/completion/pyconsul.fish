@@ -1,6 +1,6 @@
 # fish completion of pyconsul; made by contrib/completions.py
 function __pyconsul_at --description 'The command being typed is this one'
-    set -l names 'agent' 'catalog' 'catalog datacenters' 'catalog nodes' 'catalog services' 'config' 'config delete' 'config list' 'config read' 'config write' 'debug' 'event' 'exec' 'force-leave' 'info' 'join' 'keygen' 'keyring' 'kv' 'kv delete' 'kv export' 'kv get' 'kv import' 'kv put' 'leave' 'lock' 'maint' 'members' 'monitor' 'operator' 'operator autopilot' 'operator autopilot get-config' 'operator autopilot set-config' 'operator autopilot state' 'operator raft' 'operator raft list-peers' 'operator raft remove-peer' 'operator raft transfer-leader' 'reload' 'rtt' 'services' 'services deregister' 'services register' 'snapshot' 'snapshot inspect' 'snapshot restore' 'snapshot save' 'tls' 'tls ca' 'tls ca create' 'tls cert' 'tls cert create' 'validate' 'version' 'watch'
+    set -l names 'agent' 'catalog' 'catalog datacenters' 'catalog nodes' 'catalog services' 'config' 'config delete' 'config list' 'config read' 'config write' 'debug' 'event' 'exec' 'force-leave' 'info' 'join' 'keygen' 'keyring' 'kv' 'kv delete' 'kv export' 'kv get' 'kv import' 'kv put' 'leave' 'lock' 'maint' 'members' 'monitor' 'operator' 'operator autopilot' 'operator autopilot get-config' 'operator autopilot set-config' 'operator autopilot state' 'operator raft' 'operator raft list-peers' 'operator raft remove-peer' 'operator raft transfer-leader' 'reload' 'rtt' 'services' 'services deregister' 'services register' 'snapshot' 'snapshot decode' 'snapshot inspect' 'snapshot restore' 'snapshot save' 'tls' 'tls ca' 'tls ca create' 'tls cert' 'tls cert create' 'validate' 'version' 'watch'
     set -l path
     for word in (commandline -opc)[2..-1]
         if contains -- (string join -- ' ' $path $word) $names
@@ -59,6 +59,7 @@ complete -c pyconsul -n '__pyconsul_at "operator raft"' -f -a remove-peer -d 'Re
 complete -c pyconsul -n '__pyconsul_at "operator raft"' -f -a transfer-leader -d 'Makes another server lead'
 complete -c pyconsul -n '__pyconsul_at "services"' -f -a deregister -d 'Removes services from the agent'
 complete -c pyconsul -n '__pyconsul_at "services"' -f -a register -d 'Adds services to the agent'
+complete -c pyconsul -n '__pyconsul_at "snapshot"' -f -a decode -d 'Prints every record of a saved snapshot'
 complete -c pyconsul -n '__pyconsul_at "snapshot"' -f -a inspect -d 'Prints what a saved snapshot holds'
 complete -c pyconsul -n '__pyconsul_at "snapshot"' -f -a restore -d 'Replaces the state by a saved snapshot'
 complete -c pyconsul -n '__pyconsul_at "snapshot"' -f -a save -d 'Saves the state in a file'
@@ -601,6 +602,7 @@ complete -c pyconsul -n '__pyconsul_at "services register"' -o tls-server-name -
 complete -c pyconsul -n '__pyconsul_at "services register"' -o token -r -d 'ACL token to use in the request'
 complete -c pyconsul -n '__pyconsul_at "services register"' -o token-file -r -d 'File with the ACL token; wins over -token'
 complete -c pyconsul -n '__pyconsul_at "services register"' -o help -d 'Show the help of the command'
+complete -c pyconsul -n '__pyconsul_at "snapshot decode"' -o help -d 'Show the help of the command'
 complete -c pyconsul -n '__pyconsul_at "snapshot inspect"' -o format -r -d 'How to print pretty or json'
 complete -c pyconsul -n '__pyconsul_at "snapshot inspect"' -o kvdepth -r -d 'How many parts of a key to tell apart'
 complete -c pyconsul -n '__pyconsul_at "snapshot inspect"' -o kvdetails -d 'Print which keys take how much'

@@ -73,6 +73,12 @@ SPOKEN = (
     "Protocol 2 spoken by default, understands 2 to 3 (agent will automatically use "
     "protocol >2 when speaking to compatible agents)",
 )
+DECODED = (
+    '{"Type":"SnapshotHeader","Data":{"LastIndex":<n>}}',
+    "<any>",
+    '{"Type":"KVS",<any>"Key":"zed",<any>"Value":"MQ=="<any>}',
+    "<any>",
+)
 INSPECTED = (
     " ID           <n>-<n>-<n>",
     " Size         <n>",
@@ -291,6 +297,7 @@ SCENES: dict[str, tuple[Step, ...]] = {
             "snapshot inspect -kvdetails -kvfilter=foo x-1.10.11-dc1-n1-leader.snap",
             out=INSPECTED,
         ),
+        Step("snapshot decode x-1.10.11-dc1-n1-leader.snap", out=DECODED),
         Step(
             "snapshot save -append-filename=nope x.snap",
             err=("Error: unknown value for -append-filename: nope",),

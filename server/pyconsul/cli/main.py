@@ -55,6 +55,7 @@ COMMANDS = {
     "rtt": "rtt:RTT",
     "services deregister": "services:DEREGISTER",
     "services register": "services:REGISTER",
+    "snapshot decode": "snapshot:DECODE",
     "snapshot inspect": "snapshot:INSPECT",
     "snapshot restore": "snapshot:RESTORE",
     "snapshot save": "snapshot:SAVE",

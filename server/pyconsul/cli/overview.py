@@ -49,6 +49,7 @@ _SYNOPSES = {
     "services deregister": "Removes services from the agent",
     "services register": "Adds services to the agent",
     "snapshot": "Saves, restores and inspects the state of the servers",
+    "snapshot decode": "Prints every record of a saved snapshot",
     "snapshot inspect": "Prints what a saved snapshot holds",
     "snapshot restore": "Replaces the state by a saved snapshot",
     "snapshot save": "Saves the state in a file",

@@ -213,15 +213,57 @@ def _meta_beside(path: str) -> SnapshotMeta:
         raise CommandError(f"Error decoding metadata: {error}") from None
 
 
+def _pieces(state: BinaryIO) -> Iterator[bytes]:
+    while piece := state.read(_PIECE):
+        yield piece
+
+
 def _add(summary: Summary, state: BinaryIO) -> None:
     from pyconsul.types.gomsgpack import MsgpackError
 
-    def pieces() -> Iterator[bytes]:
-        while piece := state.read(_PIECE):
-            yield piece
+    try:
+        summary.add_all(_pieces(state))
+    except MsgpackError as error:
+        raise CommandError(f"Error extracting snapshot data: {error}") from None
+
+
+# -- decode
+
+
+def _decode(flags: FlagSet) -> int:
+    (path,) = exactly(flags, 1, "Missing FILE argument")
+    import tempfile
+
+    from pyconsul.state.archive import ArchiveError, read_archive_file
+
+    with _opened(path) as file:
+        if os.path.basename(path) == "state.bin":
+            _print_records(file)
+            return 0
+        with tempfile.TemporaryFile() as state:
+            try:
+                read_archive_file(file, cast("BinaryIO", state))
+            except ArchiveError as error:
+                raise CommandError(f"Error reading snapshot: {error}") from None
+            state.seek(0)
+            _print_records(cast("BinaryIO", state))
+    return 0
+
+
+def _print_records(state: BinaryIO) -> None:
+    """Print the header and every record as a line of JSON."""
+    import json
+
+    from pyconsul.state.records_walk import plain, records
+    from pyconsul.types.gomsgpack import MsgpackError
+
+    def one(name: str, data: object) -> None:
+        about = {"Type": name, "Data": data}
+        line(json.dumps(about, separators=(",", ":"), ensure_ascii=False))
 
     try:
-        summary.add_all(pieces())
+        for record in records(_pieces(state), lambda head: one("SnapshotHeader", head)):
+            one(record.name, plain(record))
     except MsgpackError as error:
         raise CommandError(f"Error extracting snapshot data: {error}") from None
 
@@ -316,5 +358,12 @@ INSPECT = Command(
     "  snapshots can be given as well.",
     _inspect,
     _declare_inspect,
+    client=False,
+)
+DECODE = Command(
+    "Usage: pyconsul snapshot decode [options] FILE\n\n"
+    "  Prints every record of a saved file as a line of JSON, secrets as well. A\n"
+    "  state.bin of a server's snapshots can be given, too.",
+    _decode,
     client=False,
 )

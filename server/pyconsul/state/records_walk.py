@@ -6,7 +6,8 @@ counts for the first one, as Consul 1.10.11's ``snapshot inspect`` has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -62,6 +63,7 @@ RECORD_NAMES = {
 """Names by type byte (``wire-raft.md`` section 2)."""
 
 KVS = 2
+TOMBSTONE = 5
 _RECORD_LIMIT = 64 << 20
 _FEED = 1 << 16
 
@@ -80,12 +82,19 @@ class Record(msgspec.Struct, frozen=True):
         return known or f"Unknown({self.number})"
 
 
-def records(chunks: Iterable[bytes]) -> Iterator[Record]:
-    """Yield the records after the header; raises ``MsgpackError``."""
+def records(
+    chunks: Iterable[bytes], on_header: Callable[[Any], None] | None = None
+) -> Iterator[Record]:
+    """Yield the records after the header; raises ``MsgpackError``.
+
+    ``on_header`` is called with the header before the first of them.
+    """
     values = _values(chunks)
     header, _ = next(values, (None, 0))
     if not isinstance(header, dict):
         raise MsgpackError("snapshot has no header")
+    if on_header is not None:
+        on_header(cast("Any", header))
     start = 0
     for number, _ in values:
         body, end = next(values, (None, 0))
@@ -95,18 +104,56 @@ def records(chunks: Iterable[bytes]) -> Iterator[Record]:
         start = end
 
 
+def plain(record: Record) -> Any:
+    """Return the value of a record as JSON can have it, as Go writes it.
+
+    What Go keeps as bytes, values of keys, is base64; text that is no UTF-8 has
+    the replacement character.
+    """
+    body = record.body
+    if record.number in (KVS, TOMBSTONE) and isinstance(body, dict):
+        fields = cast("dict[str, Any]", body)
+        return {
+            name: _base64(value) if name == "Value" else _jsonable(value)
+            for name, value in fields.items()
+        }
+    return _jsonable(body)
+
+
+def _base64(value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.encode("utf-8", "surrogateescape")
+    return b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        items = cast("dict[Any, Any]", value).items()
+        return {str(_jsonable(name)): _jsonable(inner) for name, inner in items}
+    if isinstance(value, list):
+        return [_jsonable(inner) for inner in cast("list[Any]", value)]
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    return value if isinstance(value, int | float | None) else str(value)
+
+
 def check_state(chunks: Iterable[bytes]) -> None:
     """Raise ``MsgpackError`` unless a server can restore this.
 
     Every record is decoded and loaded into tables that are then dropped: a
     server that found out when restoring would have lost what it had.
     """
+    store = StateStore()
     try:
-        StateStore().restore(chunks)
+        store.restore(chunks)
     except MsgpackError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MsgpackError(f"snapshot record is malformed: {error}") from error
+    finally:
+        store.free()
 
 
 class Share(msgspec.Struct):

@@ -158,6 +158,36 @@ def test_a_snapshot_is_inspected_as_json(run: Any, tmp_path: Path) -> None:
     assert (status, problem) == (1, text)
 
 
+def test_a_snapshot_is_decoded(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "backup.snap"
+    state = pack({"LastIndex": 9})
+    state += b"\x02" + pack({"Key": "a\udcff", "Value": b"\xffx", "Flags": 1 << 63})
+    state += b"\x02" + pack({"Key": "é", "Value": None})
+    state += b"\x00" + pack({"Node": "n", "Meta": {"a": "b"}, "Up": True, "L": [1.5]})
+    state += b"\x7f" + pack("later")
+    path.write_bytes(write_archive(SnapshotMeta(id="2-9-1", index=9, term=2), state))
+    lines = (
+        '{"Type":"SnapshotHeader","Data":{"LastIndex":9}}\n'
+        '{"Type":"KVS","Data":{"Key":"a\ufffd","Value":"/3g=",'
+        '"Flags":9223372036854775808}}\n'
+        '{"Type":"KVS","Data":{"Key":"é","Value":null}}\n'
+        '{"Type":"Register","Data":{"Node":"n","Meta":{"a":"b"},"Up":true,"L":[1.5]}}\n'
+        '{"Type":"Unknown(127)","Data":"later"}\n'
+    )
+    assert run("snapshot", "decode", str(path)) == (0, lines, "")
+    (tmp_path / "state.bin").write_bytes(state)
+    assert run("snapshot", "decode", str(tmp_path / "state.bin")) == (0, lines, "")
+    (tmp_path / "state.bin").write_bytes(state[:-1])
+    status, _, problem = run("snapshot", "decode", str(tmp_path / "state.bin"))
+    assert status == 1
+    assert problem.startswith("Error extracting snapshot data: ")
+    path.write_bytes(REAL)
+    status, out, _ = run("snapshot", "decode", str(path))
+    found = [json.loads(one) for one in out.splitlines()]
+    assert (status, found[0]["Type"]) == (0, "SnapshotHeader")
+    assert {"Register", "KVS"} <= {one["Type"] for one in found}
+
+
 def test_a_servers_own_snapshot_is_inspected(run: Any, tmp_path: Path) -> None:
     state = pack({"LastIndex": 9}) + b"\x02" + pack({"Key": "a"})
     (tmp_path / "state.bin").write_bytes(state)
