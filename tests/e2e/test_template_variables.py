@@ -183,7 +183,8 @@ def test_what_a_variable_may_be(
     variables = {
         "A": {"contents": "<% key('text') %>", "left_delimiter": "<%",
               "right_delimiter": "%>", "wait": "1ms"},
-        "B": {"contents": "{{ key `text` | len }}", "syntax": "gotemplate"},
+        "B": {"contents": "{{ key `text` | len }}", "syntax": "gotemplate",
+              "wait": {"enabled": True, "min": "1ms", "max": "9ms"}},
         "C": {"contents": "{{ file('box/f') }}", "sandbox_path": "box"},
     }  # fmt: skip
     script = 'printf \'%s|\' "$A" "$B" "$C" > seen'
