@@ -111,7 +111,7 @@ class RaftDriver(RaftPump):
         if found.snapshot is not None:
             # Gossip goes on already: a silent server would be suspected.
             take = await self._snapshots.prepared(found.snapshot)
-            take()
+            self._snapshots.replace_state(take)
         gc.collect()
         gc.freeze()
         now = self._clock()

@@ -71,9 +71,15 @@ class PreparingFsm(Protocol):
     A large one takes seconds, in which a leader that is not heard is replaced.
     """
 
-    def prepare(self, chunks: Iterable[bytes], /) -> Callable[[], None]:
-        """Read everything; what returns replaces the state at once."""
+    def prepare(self, chunks: Iterable[bytes], /) -> Callable[[], Callable[[], None]]:
+        """Read everything; what returns replaces the state at once.
+
+        And that returns what frees the old one, which is for a thread, too.
+        """
         ...
+
+
+_Take = Callable[[], Callable[[], None] | None]
 
 
 class SnapshotSender(Protocol):
@@ -162,9 +168,11 @@ class RaftSnapshots:
         self._sending: set[str] = set()
         self._receiving = False
         self._received: SnapshotWriter | None = None
+        self._freeing: set[asyncio.Future[None]] = set()
 
     async def stop(self) -> None:
         """Give up what is under way."""
+        await asyncio.gather(*self._freeing, return_exceptions=True)
         if self._taking is not None:
             self._taking.cancel()
             await asyncio.gather(self._taking, return_exceptions=True)
@@ -325,7 +333,7 @@ class RaftSnapshots:
             await durably(partial(self._store.reset, meta.index))
             if ready.entries:
                 await durably(partial(submit, None, ready.entries))
-            take()
+            self.replace_state(take)
         except OSError as error:
             self._host.fail(ConsulError(f"raft: a snapshot cannot be written: {error}"))
             return False
@@ -334,7 +342,16 @@ class RaftSnapshots:
         self._tell_restored()
         return True
 
-    async def prepared(self, meta: SnapshotMeta) -> Callable[[], None]:
+    def replace_state(self, take: _Take) -> None:
+        """Replace the state by what ``prepared`` gave; free the old one beside."""
+        free = take()
+        if free is not None:
+            loop = asyncio.get_running_loop()
+            freeing = loop.run_in_executor(None, free)
+            self._freeing.add(freeing)
+            freeing.add_done_callback(self._freeing.discard)
+
+    async def prepared(self, meta: SnapshotMeta) -> _Take:
         """Return what replaces the state by a stored snapshot."""
         chunks = self._store.snapshots.read(meta)
         if isinstance(self._fsm, PreparingFsm):
@@ -365,7 +382,7 @@ class RaftSnapshots:
             await asyncio.to_thread(self._write, meta, chunks)
             take = await self.prepared(meta)
             await self._host.durably(partial(self._store.reset, meta.index))
-            take()
+            self.replace_state(take)
             core.restored(meta)
             self.applied_bytes = 0
         except OSError as error:

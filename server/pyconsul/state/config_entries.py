@@ -160,6 +160,17 @@ class ConfigEntryTable:
         journal = self._journal
         return Read(services, journal.index(*tables), journal.table_cells(*tables))
 
+    def all_gateway_services(self) -> Read:
+        """``list[GatewayService]`` of every gateway, by its name."""
+        read = Read([], self._journal.index(GATEWAYS), ())
+        cells = set(self._journal.table_cells(GATEWAYS))
+        for name in sorted({n for kind, n in self.rows if kind in _GATEWAY_KINDS}):
+            found = self.gateway_services(name)
+            read.value += found.value
+            cells.update(found.cells)
+        read.cells = tuple(cells)
+        return read
+
     def ingress_gateways(self, service: str) -> Read:
         """``list[str]``: the ingress gateways that expose a service, by name."""
         journal = self._journal

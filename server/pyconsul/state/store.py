@@ -191,22 +191,34 @@ class StateStore:
 
         Raises ``MsgpackError`` for a damaged input; nothing has changed then.
         """
-        self.prepare(chunks)()
+        self.prepare(chunks)()()
 
-    def prepare(self, chunks: Iterable[bytes]) -> Callable[[], None]:
+    def prepare(self, chunks: Iterable[bytes]) -> Callable[[], Callable[[], None]]:
         """Read a ``state.bin``, in any thread; return what replaces everything.
 
-        That is to be called where commands are applied: it takes no time, and
-        fires every cell. Raises ``MsgpackError`` for a damaged input.
+        That is to be called where commands are applied: it takes no time, fires
+        every cell, and returns what frees the old state, in any thread again.
+        Raises ``MsgpackError`` for a damaged input.
         """
         tables = Tables(self.watch)
-        read_state(tables, chunks)
+        try:
+            read_state(tables, chunks)
+        except BaseException:
+            tables.free()
+            raise
 
-        def take() -> None:
+        def take() -> Callable[[], None]:
+            old = self._tables
             self._use(tables)
             self.watch.fire_all()
+            return old.free
 
         return take
+
+    def free(self) -> None:
+        """Let go of the state; the store must not be used any more."""
+        self._tables.free()
+        self._handlers.clear()
 
     # -- reads -----------------------------------------------------------
 
@@ -321,6 +333,10 @@ class StateStore:
     def legacy_intentions(self) -> Read:
         """``list[Intention]`` of before 1.9, as an archive brought them."""
         return foreign.legacy_intentions(self._tables)
+
+    def all_gateway_services(self) -> Read:
+        """``list[GatewayService]`` of every gateway, by its name."""
+        return self._config.all_gateway_services()
 
     def node_dump(self, node: str | None = None) -> Read:
         """``list[NodeInfo]`` of every node by name, or of the one named."""

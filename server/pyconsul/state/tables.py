@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyconsul.state.autopilot import AutopilotTable
 from pyconsul.state.catalog import Catalog
 from pyconsul.state.catalog_reads import CatalogReads
@@ -54,6 +56,36 @@ class Tables:
         self.txn = Transactions(self.kv, self.catalog, self.sessions)
         self.chunks = Chunks()
         self.raw: dict[int, list[bytes]] = {}
+
+    def free(self) -> None:
+        """Let go of every record; nobody may use these tables any more.
+
+        Records and tables know each other in circles, which the collector would
+        find late, and never once they were frozen. It takes as long as there are
+        records, in any thread: no single step holds others up.
+        """
+        catalog, kv = self.catalog, self.kv
+        for entry in catalog.nodes.values():
+            entry.instances.clear()
+            entry.checks.clear()
+        catalog.sessions = catalog.coordinates = None
+        tables: tuple[dict[Any, Any], ...] = (
+            catalog.nodes,
+            catalog.by_id,
+            catalog.groups,
+            catalog.connect,
+            self.config.rows,
+            self.sessions.rows,
+            self.sessions.by_node,
+            kv.rows,
+            kv.tombstones,
+            self.raw,
+        )
+        for rows in tables:
+            while rows:
+                rows.popitem()
+        for name in self.__slots__:
+            delattr(self, name)
 
     def _has_session(self, session_id: str) -> bool:
         return session_id in self.sessions.rows

@@ -254,13 +254,15 @@ class PreparedRows(Rows):
     def __init__(self) -> None:
         super().__init__()
         self.read_in: list[int] = []
+        self.freed_in: list[int] = []
 
-    def prepare(self, chunks: Iterable[bytes]) -> Callable[[], None]:
+    def prepare(self, chunks: Iterable[bytes]) -> Callable[[], Callable[[], None]]:
         self.read_in.append(threading.get_ident())
         rows = msgspec.json.decode(b"".join(chunks), type=dict[str, int])
 
-        def take() -> None:
+        def take() -> Callable[[], None]:
             self.rows = rows
+            return lambda: self.freed_in.append(threading.get_ident())
 
         return take
 
@@ -278,8 +280,9 @@ def test_a_start_reads_its_snapshot_beside_the_loop(tmp_path: Path) -> None:
         driver = await lone(DiskStore(tmp_path), fsm)
         assert set(fsm.rows) == {"kept"}
         assert len(fsm.read_in) == 1
-        assert threading.get_ident() not in fsm.read_in
         await driver.stop()
+        assert len(fsm.freed_in) == 1
+        assert threading.get_ident() not in fsm.read_in + fsm.freed_in
 
     go(main())
 

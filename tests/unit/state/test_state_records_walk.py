@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,12 @@ from pyconsul.state.archive import (
     read_archive_file,
     write_archive_file,
 )
+from pyconsul.state.catalog import Catalog
+from pyconsul.state.catalog_rows import Group, Instance, NodeEntry
+from pyconsul.state.kv import KVTable
 from pyconsul.state.records_walk import Summary, by_size, check_state, records
 from pyconsul.state.store import StateStore
+from pyconsul.state.tables import Tables
 from pyconsul.types.gomsgpack import MsgpackError, pack
 
 DATA = Path(__file__).parents[2] / "data" / "state" / "snapshot.json"
@@ -102,3 +108,27 @@ def test_a_state_is_prepared_before_it_replaces_anything():
     assert store.kv_get("a/b").value is None
     take()
     assert store.kv_get("a/b").value.record.value == b"v1"
+
+
+def test_replaced_and_checked_states_leave_nothing_behind():
+    def left() -> Counter[type]:
+        kinds = (Tables, KVTable, Catalog, NodeEntry, Instance, Group)
+        return Counter(type(one) for one in gc.get_objects() if isinstance(one, kinds))
+
+    gc.collect()
+    before = left()
+    gc.disable()  # after a server has frozen its objects it finds none of these
+    try:
+        store = StateStore()
+        store.restore([REAL])
+        one_state = left() - before
+        assert one_state[NodeEntry]
+        assert one_state[Instance]
+        store.restore([REAL])
+        check_state([REAL])
+        assert left() - before == one_state
+        store.free()
+        del store
+        assert left() == before
+    finally:
+        gc.enable()
