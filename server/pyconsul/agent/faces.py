@@ -32,6 +32,7 @@ def http_options(config: AgentConfig) -> HttpOptions:
         discovery_max_stale=config.discovery_max_stale,
         use_cache=config.http.use_cache,
         response_headers=config.http.response_headers,
+        dns_domain=config.domain.strip("."),
         block_endpoints=config.http.block_endpoints,
         allow_write_from=tuple(
             ipaddress.ip_network(one, strict=False)

@@ -26,7 +26,7 @@ from pyconsul.types.operations import (
     KeyringRequest,
     KeyringResponse,
 )
-from pyconsul.types.ui import NodeInfo
+from pyconsul.types.ui import NodeInfo, ServiceDump
 
 if TYPE_CHECKING:
     from pyconsul.endpoints.pool import Pool
@@ -67,11 +67,17 @@ def _seen(info: NodeInfo, who: Authorizer) -> NodeInfo:
 
 
 def service_dump(server: Server, args: DCSpecificRequest, who: Authorizer) -> Read:
-    """``Internal.ServiceDump``: rows of ``CheckServiceNode`` by service name."""
-    read = server.state.service_dump()
+    """``Internal.ServiceDump``: a ``ServiceDump``."""
+    read, linked = server.state.service_dump(), server.state.all_gateway_services()
+    gateways: list[GatewayService] = linked.value
     if not who.allows_all:
         read.value = [row for row in read.value if may_see(who, row.record)]
-    return keep_rows(read, args.filter, CHECK_SERVICE_NODE)
+        gateways = [one for one in gateways if who.service_read(one.service)]
+    read = keep_rows(read, args.filter, CHECK_SERVICE_NODE)
+    read.value = ServiceDump(read.value, gateways)
+    read.index = max(read.index, linked.index)
+    read.cells = (*read.cells, *linked.cells)
+    return read
 
 
 def gateway_service_dump(

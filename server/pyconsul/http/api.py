@@ -9,6 +9,7 @@ from pyconsul.http import (
     connect,
     coordinate,
     health,
+    internal_mesh,
     keyring,
     kv,
     operator,
@@ -44,6 +45,7 @@ def build_routes(
     keyring.add_routes(routes)
     query.add_routes(routes)
     ui_data.add_routes(routes)
+    internal_mesh.add_routes(routes)
     if ui_path and ui_folder:
         ui_files.add_routes(routes, ui_path, ui_folder)
     elif ui_path:

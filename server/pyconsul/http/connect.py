@@ -119,7 +119,8 @@ _LEFT_OUT_WHEN_EMPTY = frozenset(
 )
 
 
-def _list_view(found: Intentions) -> list[dict[str, Any]]:
+def intention_list_view(found: Intentions) -> list[dict[str, Any]]:
+    """Return the JSON of a list of intentions."""
     return [intention_view(one) for one in found.intentions]
 
 
@@ -127,7 +128,7 @@ def _one_view(found: Intentions) -> dict[str, Any]:
     return intention_view(found.intentions[0])
 
 
-_list = value_view(_list_view)
+_list = value_view(intention_list_view)
 _one = value_view(_one_view)
 _allowed = value_view(lambda value: {"Allowed": value})
 

@@ -339,15 +339,18 @@ def instance_json(instance: ServiceInstance) -> bytes:
     return encode(view)
 
 
-def healthy_json(instance: CheckServiceNode) -> bytes:
+def healthy_view(instance: CheckServiceNode) -> dict[str, Any]:
     """Return the ``Node``, ``Service``, ``Checks`` row of ``health/service``."""
-    return encode(
-        {
-            "Node": node_view(instance.node),
-            "Service": service_view(instance.service),
-            "Checks": [check_view(check) for check in instance.checks],
-        }
-    )
+    return {
+        "Node": node_view(instance.node),
+        "Service": service_view(instance.service),
+        "Checks": [check_view(check) for check in instance.checks],
+    }
+
+
+def healthy_json(instance: CheckServiceNode) -> bytes:
+    """Return ``healthy_view`` encoded."""
+    return encode(healthy_view(instance))
 
 
 def node_services_view(value: NodeServices | None) -> dict[str, Any] | None:

@@ -73,6 +73,8 @@ class HttpOptions:
     """How often a second one request of ``?cached`` asks servers."""
     cache_fetch_burst: int = 2
     response_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    dns_domain: str = "consul"
+    """Without dots at its ends."""
     block_endpoints: tuple[str, ...] = ()
     allow_write_from: tuple[IPv4Network | IPv6Network, ...] = ()
     unprintable_char_filter: bool = True

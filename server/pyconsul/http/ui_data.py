@@ -13,10 +13,11 @@ from pyconsul.http.encoding import (
 )
 from pyconsul.http.params import read, read_options, value_view
 from pyconsul.http.routing import Answer, Request, Response, Routes
+from pyconsul.types.config_entries import GatewayService
 from pyconsul.types.errors import BadRequestError
 from pyconsul.types.messages import DCSpecificRequest, NodeSpecificRequest, Reply, Row
 from pyconsul.types.records import CheckServiceNode
-from pyconsul.types.ui import NodeInfo
+from pyconsul.types.ui import NodeInfo, ServiceDump
 
 _SOURCE = "external-source"
 _COUNTS = {
@@ -78,10 +79,13 @@ def services(request: Request) -> Answer:
     return read(request, "Internal.ServiceDump", args, _services)
 
 
-def summaries(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def summaries(
+    rows: Iterable[Row], gateways: Iterable[GatewayService] = ()
+) -> list[dict[str, Any]]:
     """Return ``ServiceSummary`` views of ``CheckServiceNode`` rows, by name.
 
     A node's own checks count once per service, however many instances it has.
+    ``gateways`` are the services behind them.
     """
     found: dict[str, dict[str, Any]] = {}
     counted: set[tuple[str, str]] = set()
@@ -111,6 +115,13 @@ def summaries(rows: Iterable[Row]) -> list[dict[str, Any]]:
             count = _COUNTS.get(check.status)
             if count and (check.service_id or new_node):
                 summary[count] += 1
+    for linked in gateways:
+        if linked.service in found:
+            found[linked.service]["ConnectedWithGateway"] = True
+        if linked.gateway in found:
+            config = found[linked.gateway]["GatewayConfig"]
+            count = config.get("AssociatedServiceCount", 0)
+            config["AssociatedServiceCount"] = count + 1
     for name, summary in found.items():
         summary["ConnectedWithProxy"] = name in with_proxy
         summary["Nodes"].sort()
@@ -123,9 +134,16 @@ def _summary(instance: CheckServiceNode) -> dict[str, Any]:
     service = instance.service
     proxy = service.proxy or {}
     view: dict[str, Any] = {"Kind": service.kind} if service.kind else {}
-    return view | {
-        "Name": service.service,
-        "Datacenter": instance.node.datacenter,
+    view |= no_instances(service.service, instance.node.datacenter)
+    view["TransparentProxy"] = proxy.get("Mode") == "transparent"
+    return view
+
+
+def no_instances(name: str, datacenter: str) -> dict[str, Any]:
+    """Return the summary of a service without instances."""
+    return {
+        "Name": name,
+        "Datacenter": datacenter,
         "Tags": None,
         "Nodes": [],
         "ExternalSources": None,
@@ -134,7 +152,7 @@ def _summary(instance: CheckServiceNode) -> dict[str, Any]:
         "ChecksWarning": 0,
         "ChecksCritical": 0,
         "GatewayConfig": {},
-        "TransparentProxy": proxy.get("Mode") == "transparent",
+        "TransparentProxy": False,
         "ConnectedWithProxy": False,
         "ConnectedWithGateway": False,
     }
@@ -147,4 +165,8 @@ def _unite(summary: dict[str, Any], name: str, values: Iterable[str]) -> None:
             summary[name] = [*held, value]
 
 
-_services = value_view(summaries)
+def _dump_view(dump: ServiceDump) -> list[dict[str, Any]]:
+    return summaries(dump.rows, dump.gateways)
+
+
+_services = value_view(_dump_view)

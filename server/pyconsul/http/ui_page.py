@@ -83,7 +83,7 @@ def _render(request: Request, services: Reply, nodes: Reply) -> Response:
             ", ".join(summary["Nodes"]),
             ", ".join(summary["Tags"] or ()),
         ]
-        for summary in summaries(services.value)
+        for summary in summaries(services.value.rows)
     ]
     _table(body, ["Service", "Health", "Instances", "Nodes", "Tags"], rows)
     _text(body, "h2", "Nodes")

@@ -72,7 +72,7 @@ from pyconsul.types.operations import (
 from pyconsul.types.plain_entries import entry_from_plain, entry_to_plain
 from pyconsul.types.queries import PreparedQuery, QueryDns, QueryResult
 from pyconsul.types.records import HealthCheck, Node, Session
-from pyconsul.types.ui import NodeInfo, RaftConfiguration
+from pyconsul.types.ui import NodeInfo, RaftConfiguration, ServiceDump
 
 # -- key-value
 
@@ -131,8 +131,21 @@ _healthy = indexed("Nodes", lambda v: plain_rows(v, healthy_to_plain), _read_hea
 
 
 def _dump_to_plain(reply: Reply, args: Any) -> Plain:
-    plain = _healthy.write(reply, args)
-    return dict(sorted({**plain, "Gateways": None}.items()))
+    dump: ServiceDump = reply.value
+    return with_meta(
+        reply,
+        Gateways=plain_list(dump.gateways, gateway_service_to_plain),
+        Nodes=plain_rows(dump.rows, healthy_to_plain),
+    )
+
+
+def _dump_from_plain(plain: Any, args: Any) -> Reply:
+    held = as_map(plain, "reply")
+    dump = ServiceDump(
+        _read_healthy(held.get("Nodes")),
+        items(held.get("Gateways"), "Gateways", gateway_service_from_plain),
+    )
+    return replied(dump, held, args)
 
 
 # -- sessions
@@ -373,7 +386,7 @@ ANSWERS: dict[str, Answer] = {
     "Internal.KeyringOperation": Answer(_keyring_to_plain, _keyring.read),
     "Internal.NodeDump": _infos,
     "Internal.NodeInfo": _infos,
-    "Internal.ServiceDump": Answer(_dump_to_plain, _healthy.read),
+    "Internal.ServiceDump": Answer(_dump_to_plain, _dump_from_plain),
     "KVS.Apply": Answer(_applied_to_plain, _applied_from_plain),
     "KVS.Get": indexed("Entries", _one_entry, _read_one_entry),
     "KVS.List": indexed("Entries", _entries, rows("Entries", entry_from_plain)),

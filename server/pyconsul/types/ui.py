@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
+from pyconsul.types.config_entries import GatewayService
+from pyconsul.types.messages import Row
 from pyconsul.types.records import HealthCheck, NodeService, Record
 
 
@@ -17,6 +21,17 @@ class NodeInfo(Record, frozen=True, kw_only=True):
     meta: dict[str, str] | None = None
     services: list[NodeService] = msgspec.field(default_factory=list[NodeService])
     checks: list[HealthCheck] = msgspec.field(default_factory=list[HealthCheck])
+
+
+@dataclass(slots=True)
+class ServiceDump:
+    """``Internal.ServiceDump``: rows of ``CheckServiceNode`` by service name.
+
+    ``gateways`` are the services behind every gateway.
+    """
+
+    rows: list[Row]
+    gateways: list[GatewayService]
 
 
 class RaftServer(Record, frozen=True, kw_only=True):

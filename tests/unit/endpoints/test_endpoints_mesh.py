@@ -650,6 +650,13 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "agent/connect/ca/roots": OFF,
     "agent/connect/ca/leaf/web": OFF,
     "discovery-chain/web": OFF,
+    "internal/ui/gateway-services-nodes/": (400, "Missing gateway name"),
+    "internal/ui/gateway-intentions/": (400, "Missing gateway name"),
+    "internal/ui/gateway-intentions/none": (200, []),
+    "internal/federation-states": (200, []),
+    "internal/federation-states/mesh-gateways": (200, {}),
+    "internal/federation-state/dc1": (404, ""),
+    "internal/federation-state/": (400, "Missing datacenter name"),
     "discovery-chain/": (400, "Bad request: Missing chain name"),
 }
 
@@ -658,6 +665,82 @@ ANSWERS: dict[str, tuple[int, Any]] = {
 def test_what_http_says_of_the_mesh(path: str):
     async def main() -> None:
         assert fetch(with_entries(*ENTRIES), path) == ANSWERS[path]
+
+    run(main)
+
+
+def test_gateways_in_the_data_of_the_ui():
+    async def main() -> None:
+        cluster = Cluster()
+        listeners = [
+            {"Port": 8080, "Protocol": "tcp", "Services": [{"Name": "db"}]},
+            {"Port": 8081, "Protocol": "tcp", "Services": [{"Name": "none"}]},
+        ]
+        await write(cluster, "ingress-gateway", "gw", Listeners=listeners)
+        await write(cluster, "terminating-gateway", "out", Services=[{"Name": "db"}])
+        await add(cluster, "n1", "gw", kind="ingress-gateway", port=1)
+        await add(cluster, "n1", "db", port=2)
+        await add(cluster, "n2", "db", port=2)
+        await add(cluster, "n2", "web", port=3)
+        status, found = fetch(cluster, "internal/ui/gateway-services-nodes/gw")
+        assert status == 200
+        assert [
+            (one["Name"], one["InstanceCount"], one["GatewayConfig"]) for one in found
+        ] == [
+            ("db", 2, {"Addresses": ["db.ingress.dc1.consul:8080"]}),
+            ("none", 0, {"Addresses": ["none.ingress.dc1.consul:8081"]}),
+        ]
+        assert found[0].keys() == found[1].keys()
+        assert found[0]["Nodes"] == ["n1", "n2"]
+        assert "ConnectedWithGateway" not in found[0]
+        _, found = fetch(cluster, "internal/ui/gateway-services-nodes/out")
+        assert [(one["Name"], one["GatewayConfig"]) for one in found] == [("db", {})]
+        _, found = fetch(cluster, "internal/ui/services")
+        assert {
+            one["Name"]: (one["ConnectedWithGateway"], one["GatewayConfig"])
+            for one in found
+        } == {
+            "db": (True, {}),
+            "gw": (False, {"AssociatedServiceCount": 2}),
+            "web": (False, {}),
+        }
+
+    run(main)
+
+
+def test_federation_states_over_http():
+    gateway = CheckServiceNode(
+        node=Node(node="g"), service=NodeService(id="m", service="mesh-gateway")
+    )
+    state = FederationState(
+        datacenter="dc2",
+        mesh_gateways=[gateway],
+        updated_at=Time(1_600_000_000_500_000_000),
+        primary_modify_index=7,
+        create_index=8,
+        modify_index=9,
+    )
+
+    async def main() -> None:
+        cluster = with_entries(states=(state,))
+        status, found = fetch(cluster, "internal/federation-states")
+        assert status == 200
+        gateways = found[0].pop("MeshGateways")
+        assert [one["Node"]["Node"] for one in gateways] == ["g"]
+        assert found == [
+            {
+                "Datacenter": "dc2",
+                "UpdatedAt": "2020-09-13T12:26:40.5Z",
+                "PrimaryModifyIndex": 7,
+                "CreateIndex": 8,
+                "ModifyIndex": 9,
+            }
+        ]
+        _, found = fetch(cluster, "internal/federation-states/mesh-gateways")
+        assert found == {"dc2": gateways}
+        _, found = fetch(cluster, "internal/federation-state/dc2")
+        assert found["State"]["MeshGateways"] == gateways
+        assert (found["Index"], found["KnownLeader"]) == (13, True)
 
     run(main)
 

@@ -12,7 +12,7 @@ from pyconsul.types.coordinates import Coordinate, origin
 from pyconsul.types.messages import QuerySource, Reply, Row
 from pyconsul.types.queries import PreparedQuery, QueryDns, QueryResult, ServiceQuery
 from pyconsul.types.records import CheckServiceNode, HealthCheck, Node, NodeService
-from pyconsul.types.ui import NodeInfo, RaftConfiguration, RaftServer
+from pyconsul.types.ui import NodeInfo, RaftConfiguration, RaftServer, ServiceDump
 
 
 def instance(service_id: str, status: str) -> Row:
@@ -133,7 +133,9 @@ def test_ui_nodes() -> None:
 def test_the_page_escapes_what_it_shows_and_loads_nothing() -> None:
     caller = FakeCaller()
     evil = NodeInfo(node="<script>alert(1)</script>", address="a&b")
-    caller.answers["Internal.ServiceDump"] = Reply([instance("a", "critical")])
+    caller.answers["Internal.ServiceDump"] = Reply(
+        ServiceDump([instance("a", "critical")], [])
+    )
     caller.answers["Internal.NodeDump"] = Reply([evil])
     page = ask(make_face(caller), "GET /ui/dc1/services")
     assert page.status == 200
