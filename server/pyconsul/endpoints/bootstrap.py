@@ -25,6 +25,8 @@ _log = logging.getLogger("server")
 ATTEMPTS = 6
 RETRY_S = 1.0
 """Doubles with each failed attempt."""
+ANEW_S = 60.0
+"""After the last attempt, when no member changes meanwhile."""
 PEERS_TIMEOUT_S = 10.0
 
 
@@ -127,6 +129,7 @@ class Bootstrap:
         self.expect = expect
         self._on_done = on_done
         self._task: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._started = False
 
     def start(self) -> None:
@@ -156,6 +159,8 @@ class Bootstrap:
         self.expect = 0
         if self._task is not None:
             self._task.cancel()
+        if self._later is not None:
+            self._later.cancel()
 
     def _disable(self, text: str) -> None:
         _log.info(text)
@@ -168,7 +173,10 @@ class Bootstrap:
                 continue
             peers = await self._peers_of(server)
             if peers is None:
-                return  # the next change of members begins anew
+                # The next change of members begins anew; or this, without one.
+                loop = asyncio.get_running_loop()
+                self._later = loop.call_later(ANEW_S, self.on_members)
+                return
             if peers:
                 self._disable(
                     "Existing Raft peers reported by server, disabling bootstrap mode: "

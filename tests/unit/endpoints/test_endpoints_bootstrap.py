@@ -144,6 +144,22 @@ def test_after_six_tries_the_next_event_begins_anew() -> None:
     run(main)
 
 
+def test_after_six_tries_and_a_minute_it_begins_anew_by_itself() -> None:
+    async def main() -> None:
+        log, remote = FakeLog(), FakeRemote()
+        pool = FakePool(*(three(n) for n in (1, 2, 3)))
+        starter = bootstrap(log, pool, remote)
+        starter.start()
+        await asyncio.sleep(100)
+        assert log.started == []
+        # Its RPC port was out of reach, which gossip does not see.
+        remote.peers = {"10.0.0.2:8300": [], "10.0.0.3:8300": []}
+        await asyncio.sleep(60)
+        assert log.started == [peers(1, 2, 3)]
+
+    run(main)
+
+
 def test_a_leader_that_took_us_in_ends_it() -> None:
     async def main() -> None:
         log, remote = FakeLog(), FakeRemote()
