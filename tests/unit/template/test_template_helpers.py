@@ -117,7 +117,7 @@ def test_names_in_the_references_spelling() -> None:
         ({"k": "5432", "b": "true", "d": "2020-01-02", "e": ""},
          'b: "true"\nd: "2020-01-02"\ne: ""\nk: "5432"'),
         ({"k": "a: b", "l": "x #y", "m": "- z", "n": "a\nb"},
-         'k: "a: b"\nl: "x #y"\nm: "- z"\n"n": "a\\nb"'),
+         "k: 'a: b'\nl: 'x #y'\nm: '- z'\n\"n\": |-\n  a\n  b"),
         ({"": [[1, 2], []]}, '"":\n- - 1\n  - 2\n- []'),
     ],
 )  # fmt: skip

@@ -87,11 +87,12 @@ def number_value(text: str) -> float | complex | str:
         return _imaginary(digits[:-1], sign, bad)
     try:
         if digits.startswith(("0x", "0o", "0b")):
-            if "p" in digits or "." in digits:
+            if "p" in digits:
                 return sign * float.fromhex(digits)
             value: int | float = int(digits, 0)
         elif any(mark in digits for mark in ".e"):
-            return sign * float(digits)
+            number = float(digits)
+            return bad if number == float("inf") else sign * number
         elif len(digits) > 1 and digits.startswith("0"):
             value = int(digits, 8)
         elif len(digits) > 40:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
-from pyconsul_client.yaml_text import to_yaml
+from pyconsul_client.yaml_text import Ordered, to_yaml
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.values import (
     float_text,
@@ -134,8 +134,8 @@ def _json(value: Any, indent: str, line: str, *, escape: bool) -> Iterable[str]:
 
 
 def yaml_of(value: Any) -> str:
-    """Return YAML in yaml.v2's layout, without the final line end."""
-    return to_yaml(_yaml_numbers(plain(value)))
+    """Return YAML in yaml.v2's layout, without white space around."""
+    return to_yaml(_yaml_value(value, 0)).strip()
 
 
 class _YamlFloat(float):
@@ -145,48 +145,73 @@ class _YamlFloat(float):
         return float_text(self)
 
 
-def _yaml_numbers(value: Any) -> Any:
-    """Return the value with floats that show as in Go."""
+def _yaml_value(value: Any, depth: int) -> Any:
+    """Return a value with floats that show as in Go, records in the order of fields."""
+    if depth > DEPTH_MAX:
+        raise GoExecError(f"nested deeper than {DEPTH_MAX}")
     if isinstance(value, dict):
-        found = cast("dict[str, Any]", value)
-        return {key: _yaml_numbers(item) for key, item in found.items()}
-    if isinstance(value, list):
-        return [_yaml_numbers(item) for item in cast("list[Any]", value)]
-    return _YamlFloat(value) if isinstance(value, float) else value
+        found = cast("dict[Any, Any]", value)
+        return {str(key): _yaml_value(found[key], depth + 1) for key in found}
+    if isinstance(value, list | tuple):
+        items = cast("Sequence[Any]", value)
+        return [_yaml_value(item, depth + 1) for item in items]
+    if isinstance(value, msgspec.Struct):
+        # Without names of their own, fields have them in small letters.
+        return Ordered(
+            (name.lower(), _yaml_value(item, depth + 1))
+            for name, item in struct_values(value)
+        )
+    if isinstance(value, float):
+        return _YamlFloat(value)
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    raise GoExecError(f"unsupported type: {type_name(value)}")
 
 
 def toml_of(value: Any) -> str:
     """Return TOML: plain values first, then tables, keys sorted."""
-    if not isinstance(value, dict):
-        raise GoExecError(f"toTOML: a {type_name(value)} is no table")
-    tree = plain(cast("dict[Any, Any]", value))
+    if not isinstance(value, dict | msgspec.Struct):
+        raise GoExecError("toml: top-level values must be Go maps or structs")
     lines: list[str] = []
-    _table(cast("dict[str, Any]", tree), (), lines)
-    return "\n".join(lines).strip("\n")
+    _table(plain(value), (), lines)
+    return "\n".join(lines).strip()
 
 
 def _table(table: dict[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
     pad = "  " * len(path)
-    tables: list[tuple[str, Any]] = []
-    for key in sorted(table):
-        value = table[key]
-        if value is None:
-            continue
-        if isinstance(value, dict) or _is_table_list(value):
-            tables.append((key, cast("Any", value)))
-        else:
-            lines.append(f"{pad}{_toml_key(key)} = {_toml(value)}")
-    for key, value in tables:
+    direct, below = _parts(table)
+    for key, value in direct:
+        lines.append(f"{pad}{_toml_key(key)} = {_toml(value)}")
+    for key, value in below:
         here = (*path, key)
         name = ".".join(map(_toml_key, here))
         head = "  " * (len(here) - 1)
         if isinstance(value, dict):
-            lines.extend(("", f"{head}[{name}]"))
+            # A line is left free before the outermost tables alone.
+            if not path:
+                lines.append("")
+            lines.append(f"{head}[{name}]")
             _table(cast("dict[str, Any]", value), here, lines)
             continue
         for item in cast("list[dict[str, Any]]", value):
             lines.extend(("", f"{head}[[{name}]]"))
             _table(item, here, lines)
+
+
+def _parts(
+    table: dict[str, Any],
+) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """Return what is written in a table's own lines, and the tables in it."""
+    direct: list[tuple[str, Any]] = []
+    below: list[tuple[str, Any]] = []
+    for pair in table.items():
+        value = pair[1]
+        if value is not None:
+            is_table = isinstance(value, dict) or _is_table_list(value)
+            (below if is_table else direct).append(pair)
+    return direct, below
 
 
 def _is_table_list(value: Any) -> bool:
@@ -195,28 +220,49 @@ def _is_table_list(value: Any) -> bool:
     return all(isinstance(item, dict) for item in cast("list[Any]", value))
 
 
+_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_TOML_ESCAPES = {
+    **{'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n"},
+    **{"\f": "\\f", "\r": "\\r"},
+}
+
+
 def _toml_key(key: str) -> str:
-    is_bare = key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key)
-    return key if is_bare else json_string(key, escape=False)
+    return key if key and _BARE.issuperset(key) else _toml_string(key)
+
+
+def _toml_string(text: str) -> str:
+    found = (
+        _TOML_ESCAPES.get(char)
+        or (f"\\u{ord(char):04x}" if char < " " or char == "\x7f" else char)
+        for char in text
+    )
+    return f'"{"".join(found)}"'
+
+
+def _toml_float(value: float) -> str:
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else "+inf" if value > 0 else "-inf"
+    text = format(Decimal(repr(value)), "f")
+    return text if "." in text else f"{text}.0"
 
 
 def _toml(value: Any) -> str:
     match value:
         case str():
-            return json_string(value, escape=False)
+            return _toml_string(value)
         case bool():
             return "true" if value else "false"
         case float():
-            text = repr(value) if math.isfinite(value) else str(value)
-            return text
+            return _toml_float(value)
         case list():
-            items = [
-                _toml(item) for item in cast("list[Any]", value) if item is not None
-            ]
-            return f"[{', '.join(items)}]"
+            items = cast("list[Any]", value)
+            if None in items:
+                raise GoExecError("toml: cannot encode array with nil element")
+            return f"[{', '.join(map(_toml, items))}]"
         case dict():
-            found = cast("dict[str, Any]", value)
-            inner = ", ".join(f"{_toml_key(k)} = {_toml(v)}" for k, v in found.items())
-            return f"{{{inner}}}"
+            direct, below = _parts(cast("dict[str, Any]", value))
+            pairs = (f"{_toml_key(k)} = {_toml(v)}" for k, v in (*direct, *below))
+            return f"{{{', '.join(pairs)}}}"
         case _:
             return str(value)

@@ -82,6 +82,8 @@ class _Parser:
             if not (end.text == "else" and self._skip().text == "if"):
                 self._close(end.text)
             raise self._error(f"unexpected {{{{{end.text}}}}}")
+        if "" in self._filled and not _is_empty(body):
+            raise self._error('multiple definition of template ""')
         return Tree(self._text, body, self._definitions)
 
     # Tokens
@@ -162,18 +164,20 @@ class _Parser:
                     raise self._error(f"{{{{{word.text}}}}} outside {{{{range}}}}")
                 return Jump(word.at, word.text)
             case "template":
+                at = self._skip().at
                 name = self._name("template clause")
                 pipe = None
                 if self._skip().kind is Kind.RIGHT:
                     self._take()
                 else:
                     pipe = self._pipe("template clause", Kind.RIGHT)
-                return Call(word.at, name, pipe)
+                return Call(at, name, pipe)
             case "block":
+                at = self._skip().at
                 name = self._name("block clause")
                 pipe = self._pipe("block clause", Kind.RIGHT)
                 self._define(name, word)
-                return Call(word.at, name, pipe)
+                return Call(at, name, pipe)
             case _:
                 if not at_top or self._blocks:
                     raise self._error("unexpected {{define}}")
@@ -206,8 +210,7 @@ class _Parser:
         self._blocks -= 1
         self._scope, self._ranges = scope, ranges
         # As in the reference, an empty definition does not replace another.
-        is_empty = all(isinstance(n, Text) and not n.text.strip() for n in body)
-        if is_empty:
+        if _is_empty(body):
             self._definitions.setdefault(name, body)
             return
         if name in self._filled:
@@ -408,3 +411,7 @@ class _Parser:
                 pipe = self._pipe("parenthesized pipeline", Kind.CLOSE)
                 self._parens -= 1
                 return pipe
+
+
+def _is_empty(body: list[Node]) -> bool:
+    return all(isinstance(node, Text) and not node.text.strip() for node in body)
