@@ -57,8 +57,31 @@ _NODE = re.compile(r"(?P<name>[\w.\-]*)(?:@(?P<dc>[\w.\-]+))?(?:~(?P<near>[\w.\-
 _SELF = Query("/v1/agent/self", blocking=False)
 
 
+_SCOPE = re.compile(r"\?([\w\-]+=[\w.\-]*(?:&[\w\-]+=[\w.\-]*)*)(?=[@~|]|$)")
+
+
 class BadLookupError(Exception):
     """A lookup was asked for something that cannot be."""
+
+
+def unscoped(what: str, text: str) -> tuple[str, str]:
+    """Return what is asked for without its ``?name=value&...``, and the peer there.
+
+    Of the names of Consul Enterprise only the default values are taken.
+    """
+    match = _SCOPE.search(text)
+    if match is None:
+        return text, ""
+    peer = ""
+    for word in match[1].split("&"):
+        name, _, value = word.partition("=")
+        if name == "peer" and what == "service":
+            peer = value
+        elif name not in ("ns", "partition") or value not in ("", "default"):
+            is_enterprise = name in ("ns", "partition", "sameness-group")
+            reason = "needs Consul Enterprise" if is_enterprise else "is not known"
+            raise BadLookupError(f"{what}: ?{word} {reason}")
+    return text[: match.start()] + text[match.end() :], peer
 
 
 class Lookups:
@@ -208,6 +231,7 @@ class Lookups:
         near: str = "",
         status: str = "",
         filter: str = "",
+        peer: str = "",
     ) -> Any:
         """Return a service's instances, the healthy ones unless a status is given.
 
@@ -216,6 +240,8 @@ class Lookups:
         or a list of ``passing``, ``warning``, ``critical``, ``maintenance``.
         """
         status = status or ",".join(filters)
+        if peer:
+            name = f"{name}?peer={peer}"
         asked = name, tag, dc, near, status, filter
         use = self._services.get(asked)
         if use is None or not use.entry.is_live:
@@ -246,6 +272,7 @@ class Lookups:
         *,
         by_mesh: bool = False,
     ) -> _ServiceUse:
+        name, peer = unscoped("service", name)
         tags = [tag] if tag else []
         if tag is None:
             found = self._parsed("service", _SERVICE, name)
@@ -262,6 +289,8 @@ class Lookups:
             passing=statuses == _PASSING,
             filter=filter,
         )
+        if peer:
+            query = replace(query, params=(*query.params, ("peer", peer)))
         if by_mesh:
             path = query.path.replace("/health/service/", "/health/connect/", 1)
             query = replace(query, path=path)
@@ -271,7 +300,7 @@ class Lookups:
     def services(self, where: str = "", *, tag: str = "", dc: str = "") -> Any:
         """Return the catalog's services by name; each prints as its name."""
         found: list[ServiceName] | Any = self._read(
-            self._source.entry(self._queries.services(dc or where.lstrip("@"))),
+            self._source.entry(self._queries.services(dc or unscoped("services", where)[0].lstrip("@"))),
             service_names,
         )
         if found is PENDING or not tag:
@@ -352,7 +381,7 @@ class Lookups:
     def _parsed(
         self, what: str, pattern: re.Pattern[str], text: str
     ) -> dict[str, str | None]:
-        match = pattern.fullmatch(text)
+        match = pattern.fullmatch(unscoped(what, text)[0])
         if match is None:
             raise BadLookupError(f"{what}: {text!r} is malformed")
         return match.groupdict()

@@ -68,10 +68,22 @@ class MoreLookups(Lookups):
             "config_entries": self.config_entries,
         }
 
-    def connect(self, name: str, *filters: str) -> Any:
+    def connect(
+        self,
+        name: str,
+        *filters: str,
+        tag: str | None = None,
+        dc: str = "",
+        near: str = "",
+        status: str = "",
+        filter: str = "",
+        peer: str = "",
+    ) -> Any:
         """Return the instances of a service that can be reached by the mesh."""
-        status = ",".join(filters)
-        use = self._service_use(name, None, "", "", status, "", by_mesh=True)
+        status = status or ",".join(filters)
+        if peer:
+            name = f"{name}?peer={peer}"
+        use = self._service_use(name, tag, dc, near, status, filter, by_mesh=True)
         found = self._read(use.entry, use.convert)
         if found is PENDING:
             return found
