@@ -15,6 +15,7 @@ from pyconsul_client.tool.journal import Journal
 from pyconsul_replicate.job import Job, Settings
 from pyconsul_replicate.model import Rules, parse_pair
 from pyconsul_replicate.store import Store
+from pyconsul_replicate.twoway import TwoWay
 from pyconsul_replicate.wire import Answer
 
 QUIET = 9
@@ -104,7 +105,8 @@ class FakeAgent:
 
     async def put(self, target: str, body: bytes) -> Answer:
         where = self._before(target)
-        assert target == "/v1/txn", target
+        if target != "/v1/txn":
+            return self._after(where, self._put_alone(target, body))
         ops: list[dict[str, Any]] = [op["KV"] for op in json.loads(body)]
         assert len(ops) <= 64
         errors: list[dict[str, Any]] = []
@@ -139,6 +141,19 @@ class FakeAgent:
         self._fire()
         reply = {"Results": results, "Errors": None}
         return self._after(where, Answer(200, {}, json.dumps(reply).encode()))
+
+    def _put_alone(self, target: str, body: bytes) -> Answer:
+        path, _, query = target.partition("?")
+        words = dict(parse_qsl(query))
+        key = unquote(path.removeprefix("/v1/kv/"))
+        there = self.rows[key].index if key in self.rows else 0
+        if int(words.get("cas", there)) != there:
+            return Answer(200, {}, b"false")
+        self.index += 1
+        self.writes.append(key)
+        self.rows[key] = Row(body, int(words["flags"]), self.index)
+        self._fire()
+        return Answer(200, {}, b"true")
 
     def close(self) -> None:
         """Nothing is open."""
@@ -179,6 +194,28 @@ def make_job(
         Store(destination),  # pyright: ignore[reportArgumentType]
         Settings(status_dir="status", addressed=True, **settings),
         Journal(QUIET),
+    )
+
+
+def make_two_way(
+    source: FakeAgent,
+    destination: FakeAgent,
+    policy: str,
+    word: str = "app/@dc1",
+    rules: Rules | None = None,
+    show: Callable[[str], None] = print,
+    **settings: Any,
+) -> TwoWay:
+    """Return a two-way job between two fakes."""
+    return TwoWay(
+        parse_pair(word),
+        rules or Rules(own="status"),
+        Store(source),  # pyright: ignore[reportArgumentType]
+        Store(destination),  # pyright: ignore[reportArgumentType]
+        Settings(status_dir="status", addressed=True, **settings),
+        Journal(QUIET),
+        policy=policy,
+        show=show,
     )
 
 

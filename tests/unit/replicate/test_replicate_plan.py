@@ -204,9 +204,15 @@ def test_a_bad_pattern_is_named(pattern: str) -> None:
 def reason(**given: int) -> str:
     facts = {
         "deletes": 1, "source_keys": 5, "destination_keys": 10,
-        "source_index": 9, "last_index": 9,
+        "source_index": 9, "last_index": 9, "recent": 0,
     } | given  # fmt: skip
-    return refusal(pair_of("app/@dc1"), RULES, **facts)
+    return refusal(
+        pair_of("app/@dc1"), RULES,
+        deletes=facts["deletes"], source_keys=facts["source_keys"],
+        destination_keys=facts["destination_keys"],
+        source_index=facts["source_index"], last_index=facts["last_index"],
+        recent=facts["recent"],
+    )  # fmt: skip
 
 
 def test_deletes_that_may_not_happen() -> None:

@@ -22,11 +22,12 @@ Operation = Write | Delete
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """A key to write whatever is there: the status."""
+    """A key to write whatever is there: the status, what a conflict overwrites."""
 
     key: str
     value: str
     """Base64."""
+    flags: int = 0
 
 
 class Fence(msgspec.Struct, frozen=True):
@@ -109,12 +110,14 @@ def room(batch: Sequence[Operation], mark: Mark, most: int = MAX_OPERATIONS) -> 
 
 
 def encode(
-    batch: Sequence[Operation], mark: Mark | None = None, fence: Fence | None = None
+    batch: Sequence[Operation | Mark],
+    mark: Mark | None = None,
+    fence: Fence | None = None,
 ) -> bytes:
     """Return the body of ``PUT /v1/txn``; the fence is its last operation."""
     ops = [_Op(_kv(operation)) for operation in batch]
     if mark is not None:
-        ops.append(_Op(_Kv("set", mark.key, mark.value)))
+        ops.append(_Op(_kv(mark)))
     if fence is not None:
         ops.append(_Op(_Kv("check-session", fence.key, session=fence.session)))
     return _ENCODER.encode(ops)
@@ -131,7 +134,9 @@ def conflicts(body: bytes) -> dict[int, str]:
     return {error.op_index: error.what for error in _decode(body).errors or []}
 
 
-def _kv(operation: Operation) -> _Kv:
+def _kv(operation: Operation | Mark) -> _Kv:
+    if isinstance(operation, Mark):
+        return _Kv("set", operation.key, operation.value, operation.flags)
     if isinstance(operation, Delete):
         return _Kv("delete-cas", operation.key, index=operation.index)
     return _Kv("cas", operation.key, operation.value, operation.flags, operation.index)

@@ -22,6 +22,7 @@ from pyconsul_client.tool.schema import (
 
 from .content import Content
 from .lead import DEFAULT_TTL_S, Election, default_key
+from .merge import POLICIES
 from .model import LOCK_POLICIES, Pair, Rules, make_pair, overlap, parse_pair
 from .report import Settings
 
@@ -53,6 +54,13 @@ def _locks(value: object) -> str:
     return str(value)
 
 
+def _conflict(value: object) -> str:
+    """Read who wins a conflict."""
+    if value not in POLICIES:
+        raise ValueError(f"expected one of {', '.join(POLICIES)}")
+    return str(value)
+
+
 _SIDE: Schema = {
     name: common.CONSUL[name]
     for name in ("address", "token", "token_file", "auth", "ssl")
@@ -60,6 +68,7 @@ _SIDE: Schema = {
 KEYS: Schema = common.COMMON | {
     "allow_loop": boolean,
     "allow_mass_delete": boolean,
+    "conflict": _conflict,
     "delete": boolean,
     "delete_after": duration,
     "destination": Many(_SIDE | {"datacenter": text}),
@@ -71,6 +80,7 @@ KEYS: Schema = common.COMMON | {
     "locks": _locks,
     "max_deletes": number,
     "once": boolean,
+    "origin": boolean,
     "prefix": Many(
         {"source": text, "datacenter": text, "destination": text, "key": boolean}
     ),
@@ -93,6 +103,12 @@ _FLAGS: tuple[FlagRow, ...] = (
      "a source whose index went back."),
     ("allow-loop", "allow_loop", None, SAFETY,
      "Copy although the source is itself copied from the destination."),
+    ("conflict", "conflict", _conflict, GROUP,
+     "Copy in both directions. Of a key that changed at both sides: refuse leaves "
+     "both alone; the version of source, of destination, or the one seen last wins."),
+    ("origin", "origin", None, GROUP,
+     "Mark copies in the high bits of their flags with the datacenter they come "
+     "from; copy and change only what is each datacenter's own."),
     ("status-dir", "status_dir", text, GROUP,
      f"Folder of the status keys. The default is {DEFAULT_STATUS_DIR}."),
     ("status-addr", "status_addr", text, GROUP,
@@ -149,6 +165,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     status_addr: str
     max_stale: float
     election: Election | None
+    conflict: str
+    """Who wins where both sides are written; ``""``: one direction."""
 
     @property
     def attempts_given(self) -> bool:
@@ -207,7 +225,10 @@ def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
             for block in values.get("rewrite", [])
         ),
         delete_after=values.get("delete_after", 0.0),
+        origin=values.get("origin", False),
     )
+    conflict = values.get("conflict", "")
+    _check_directions(values, pairs, rules, conflict)
     try:
         rules.matcher()
     except ValueError as error:
@@ -244,6 +265,7 @@ def load(flags: FlagSet, environ: Mapping[str, str]) -> Config:
         status_addr=values.get("status_addr", ""),
         max_stale=values.get("max_stale", 0.0),
         election=None if dry_run or (verify and not copies) else election,
+        conflict=conflict,
     )
 
 
@@ -303,6 +325,29 @@ def _check_overlaps(pairs: list[Pair]) -> None:
                 raise SettingsError(
                     f'prefix: the destinations "{right.destination}" and '
                     f'"{left.destination}" overlap: each would delete the other\'s keys'
+                )
+
+
+def _check_directions(
+    values: Values, pairs: list[Pair], rules: Rules, conflict: str
+) -> None:
+    """Refuse what has no meaning when keys are written at both sides."""
+    if rules.origin and (conflict or rules.locks != "skip"):
+        raise SettingsError('origin: not with conflict, and only with locks = "skip"')
+    if not conflict:
+        return
+    if rules.select or rules.rewrites or rules.locks != "skip":
+        raise SettingsError(
+            'conflict: not with filter or rewrite, and only with locks = "skip"'
+        )
+    if len(values.get("destination", [])) > 1:
+        raise SettingsError("conflict: one destination, not several")
+    for at, left in enumerate(pairs):
+        for right in pairs[:at]:
+            if overlap(left.source, right.source):
+                raise SettingsError(
+                    f'conflict: the sources "{right.source}" and "{left.source}" '
+                    "overlap, and are written, too"
                 )
 
 

@@ -19,3 +19,7 @@ class LeadLostError(ClientError):
 
 class SetupError(ClientError):
     """The two sides cannot be put together: same datacenter, a loop."""
+
+
+class OvertakenError(ClientError):
+    """Another instance of a two-way job works: nothing was written."""

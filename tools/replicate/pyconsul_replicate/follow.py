@@ -76,6 +76,7 @@ class Follower:
                 async with asyncio.timeout_at(min(again, due)):
                     news = [await self._news.get()]
             except TimeoutError:
+                await self._job.check_loop()
                 await self._full()
                 again = clock() + settings.reconcile_s
                 continue

@@ -17,9 +17,10 @@ from pyconsul_client.errors import ApiError
 from pyconsul_client.tool.journal import Journal
 
 from .batches import MAX_OPERATIONS, Mark, Operation, batches, room, too_large
-from .errors import RefusedError
+from .errors import RefusedError, SetupError
 from .guard import FEW, Guard, Sight
 from .model import Entry, Held, Pair, Rules
+from .origin import Origin
 from .plan import Delete, Filter, Plan, Write, plan, plan_changes, refusal
 from .report import Counters, Settings, Warner, differences, size
 from .sides import check_loop, check_sides
@@ -83,11 +84,26 @@ class Job:
         self._datacenters = await check_sides(
             self.pair, self.source, self.destination, addressed=settings.addressed
         )
+        if self.rules.origin:
+            try:
+                self.accept.origin = Origin(*self._datacenters)
+            except ValueError as error:
+                raise SetupError(f"origin: {error}") from error
+        await self.check_loop()
+        self._cluster = await self.source.cluster()
+
+    async def check_loop(self) -> None:
+        """Raise SetupError when the source is copied from the destination.
+
+        Asked again after a pass: of two that begin at once, one sees the other's
+        status key.
+        """
+        settings = self.settings
         if not settings.allow_loop:
             await check_loop(
-                self.pair, self.source, self._datacenters, settings.status_dir
-            )
-        self._cluster = await self.source.cluster()
+                self.pair, self.source, self._datacenters, settings.status_dir,
+                marked=self.rules.origin,
+            )  # fmt: skip
 
     async def verify(self) -> bool:
         """Compare with what leaders say; show the differences, true if none."""
@@ -135,7 +151,9 @@ class Job:
         self.index = here.index
         self._left = set(found.left)
         self._held = {
-            entry.key: Held(entry.modify_index, bool(entry.session))
+            entry.key: Held(
+                entry.modify_index, bool(entry.session), self.accept.ours(entry)
+            )
             for entry in there.entries
         }
         self._warn(found)
@@ -221,6 +239,8 @@ class Job:
             self._show(line)
         for key in sorted(found.locked):
             self._show(f"! {key} (locked)")
+        for key in sorted(found.foreign):
+            self._show(f"! {key} (the destination's own)")
 
     async def _carry_out(
         self,
@@ -327,6 +347,7 @@ class Job:
             into=self._datacenters[1],
             source_index=source_index,
             cluster=old.cluster if known else self._cluster or old.cluster,
+            origin=self.rules.origin,
         )
         if not force and new == msgspec.structs.replace(old, source_index=source_index):
             return None

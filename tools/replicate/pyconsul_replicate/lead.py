@@ -20,6 +20,7 @@ from pyconsul_client.tool.journal import Journal
 from .batches import Fence
 from .job import Job
 from .model import LEADER_DIR, Pair
+from .twoway import TwoWay
 
 if TYPE_CHECKING:
     from pyconsul_client.locks import Lock
@@ -50,7 +51,7 @@ async def lead(
     election: Election,
     options: Options,
     datacenter: str,
-    jobs: Sequence[Job],
+    jobs: Sequence[Job | TwoWay],
     journal: Journal,
     work: Callable[[], Awaitable[int]],
 ) -> int:

@@ -16,6 +16,8 @@ MAX_PATTERN = 1024
 LOCK_POLICIES = ("skip", "warn", "copy")
 LEADER_DIR = "service/consul-replicate/leader"
 """Folder of the keys by which instances choose one that works."""
+CONFLICT_DIR = "service/consul-replicate/conflicts"
+"""Folder of what lost a conflict, by the names the keys have."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", gc=False):
@@ -42,6 +44,8 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
     index: int
     locked: bool = False
+    ours: bool = True
+    """Whether it is a copy of the source's, where copies are told apart."""
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +107,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """An expression that pairs must fulfil to be written or deleted."""
     rewrites: tuple[tuple[str, str], ...] = ()
     """Expressions and replacements for values, in this order."""
+    origin: bool = False
+    """Whether copies carry the mark of the datacenter they come from."""
     delete_after: float = 0.0
     """Seconds a key must be gone before it is deleted."""
     max_deletes: int | None = None

@@ -11,6 +11,7 @@ import msgspec
 from pyconsul_client.tool.exits import ERROR, ToolError
 
 from .job import Job
+from .twoway import TwoWay
 
 MAX_REQUEST = 8 * 1024
 PATIENCE_S = 5.0
@@ -26,6 +27,8 @@ METRICS = (
     ("refused_deletes", "gauge", "Deletes that wait for a decision."),
     ("waiting_deletes", "gauge", "Deletes whose grace is not over."),
     ("skipped_locked", "gauge", "Destination keys held by sessions."),
+    ("open_conflicts", "gauge", "Keys changed at both sides and left alone."),
+    ("decided_conflicts", "counter", "Keys changed at both sides; one version won."),
     ("errors", "counter", "Failures that led to another try."),
     ("source_keys", "gauge", "Keys of the source that take part."),
     ("source_index", "gauge", "Index of the source."),
@@ -39,7 +42,7 @@ METRICS = (
 class Page:
     """Serves while entered; an empty address serves nothing."""
 
-    def __init__(self, address: str, jobs: Sequence[Job]) -> None:
+    def __init__(self, address: str, jobs: Sequence[Job | TwoWay]) -> None:
         self._address = address
         self._jobs = jobs
         self._server: asyncio.Server | None = None
@@ -99,13 +102,13 @@ class Page:
         return "404 Not Found", "text/plain", b"not found\n"
 
     @staticmethod
-    def _healthy(job: Job) -> bool:
+    def _healthy(job: Job | TwoWay) -> bool:
         counters = job.counters
         allowed = max(MAX_AGE_S, 2 * job.settings.reconcile_s)
         if not counters.leading:
             return True  # Another instance works, and answers for it.
         recent = time.time() - counters.last_success < allowed
-        return recent and not counters.refused_deletes
+        return recent and not (counters.refused_deletes or counters.open_conflicts)
 
     def _status(self) -> bytes:
         rows = [

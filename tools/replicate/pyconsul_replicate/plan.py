@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from .content import Content
-from .model import LEADER_DIR, Entry, Held, Pair, Rules, overlap
+from .model import CONFLICT_DIR, LEADER_DIR, Entry, Held, Pair, Rules, overlap
+from .origin import Origin
 
 FREE_DELETES = 100
 FREE_SHARE = 0.1
@@ -48,6 +49,10 @@ class Plan(msgspec.Struct, kw_only=True):
     """Source keys that belong to locks or semaphores."""
     left: list[str] = []
     """Source keys whose content ``filter`` leaves out."""
+    foreign: list[str] = []
+    """Destination keys that differ and are no copies: left alone."""
+    copies: list[str] = []
+    """Source keys that are copies themselves: not copied on."""
     unchanged: int = 0
 
 
@@ -62,7 +67,9 @@ class Filter:
         self._excludes = rules.excludes
         self._pattern: re.Pattern[str] | None = rules.matcher()
         self.content = Content(rules)
-        own = (LEADER_DIR, rules.own)
+        self.origin: Origin | None = None
+        """How copies are told from the destination's own keys, if they are."""
+        own = (LEADER_DIR, CONFLICT_DIR, rules.own)
         self._folders = tuple(name.strip("/") + "/" for name in own if name)
         self._own_key = rules.own_key
         own = (*self._folders, *([rules.own_key] if rules.own_key else []))
@@ -96,7 +103,12 @@ class Filter:
         if not content.chooses:
             return True
         key = self._pair.to_source(there.key)
-        return content.selects(msgspec.structs.replace(there, key=key))
+        flags = self.origin.plain(there.flags) if self.origin else there.flags
+        return content.selects(msgspec.structs.replace(there, key=key, flags=flags))
+
+    def ours(self, there: Entry) -> bool:
+        """Whether a destination entry is a copy, as far as copies are told apart."""
+        return self.origin is None or self.origin.ours(there.flags)
 
     def _is_own(self, key: str) -> bool:
         return key.startswith(self._folders) or key == self._own_key
@@ -111,14 +123,14 @@ def plan(
 ) -> Plan:
     """Return what makes ``destination`` (all keys of the tree) equal the source."""
     accept = accept or Filter(pair, rules)
-    found = Plan(writes=[], deletes=[], locked=[], locks=[], left=[])
+    found = Plan()
     wanted: set[str] = set()
     for given in source:
         if not accept.takes(given.key):
             continue
         target = pair.to_destination(given.key)
         wanted.add(target)
-        entry = _admitted(given, rules, accept.content, found)
+        entry = _admitted(given, rules, accept, found)
         if entry is None:
             continue
         there = destination.get(target)
@@ -126,6 +138,8 @@ def plan(
             found.writes.append(_write(entry, target, 0))
         elif there.same_content(entry):
             found.unchanged += 1
+        elif not accept.ours(there):
+            found.foreign.append(target)
         elif there.session:
             found.locked.append(target)
         else:
@@ -133,7 +147,7 @@ def plan(
     for key, there in destination.items():
         if key in wanted or not accept.governs(key):
             continue
-        if not accept.selects_there(there):
+        if not accept.ours(there) or not accept.selects_there(there):
             continue
         if there.session or (there.is_lock and rules.locks == "skip"):
             found.locked.append(key)
@@ -151,23 +165,25 @@ def plan_changes(
     accept: Filter,
 ) -> Plan:
     """Return what follows from a few changes; ``removed`` are source keys."""
-    found = Plan(writes=[], deletes=[], locked=[], locks=[], left=[])
+    found = Plan()
     for given in changed:
         if not accept.takes(given.key):
             continue
-        entry = _admitted(given, rules, accept.content, found)
+        entry = _admitted(given, rules, accept, found)
         if entry is None:
             continue
         target = pair.to_destination(entry.key)
         there = destination.get(target)
-        if there is not None and there.locked:
+        if there is not None and not there.ours:
+            found.foreign.append(target)
+        elif there is not None and there.locked:
             found.locked.append(target)
         else:
             found.writes.append(_write(entry, target, there.index if there else 0))
     for key in removed:
         target = pair.to_destination(key)
         there = destination.get(target)
-        if there is None or not accept.takes(key):
+        if there is None or not there.ours or not accept.takes(key):
             continue
         if there.locked:
             found.locked.append(target)
@@ -224,11 +240,9 @@ def refusal(
     return f"refusing {deletes} deletes: {reason}; -allow-mass-delete permits them"
 
 
-def _admitted(
-    entry: Entry, rules: Rules, content: Content, found: Plan
-) -> Entry | None:
+def _admitted(entry: Entry, rules: Rules, accept: Filter, found: Plan) -> Entry | None:
     """Return the entry as it is to be written, ``None`` if it is not."""
-    if not content.selects(entry):
+    if not accept.content.selects(entry):
         found.left.append(entry.key)
         return None
     if entry.session or entry.is_lock:
@@ -236,7 +250,13 @@ def _admitted(
             found.locks.append(entry.key)
         if rules.locks == "skip":
             return None
-    return content.rewritten(entry)
+    if accept.origin is not None:
+        marked = accept.origin.marked(entry.flags)
+        if marked is None:
+            found.copies.append(entry.key)
+            return None
+        entry = msgspec.structs.replace(entry, flags=marked)
+    return accept.content.rewritten(entry)
 
 
 def _write(entry: Entry, target: str, index: int) -> Write:

@@ -31,6 +31,10 @@ class Counters(msgspec.Struct, kw_only=True):
     waiting_deletes: int = 0
     """Deletes whose grace is not over."""
     skipped_locked: int = 0
+    open_conflicts: int = 0
+    """Keys that changed at both sides and were left alone."""
+    decided_conflicts: int = 0
+    """Keys that changed at both sides, of which one version won."""
     errors: int = 0
     source_keys: int = 0
     source_index: int = 0
@@ -101,6 +105,8 @@ class Warner:
         for keys, text in (
             (found.locked, "is locked at the destination: left alone"),
             (found.locks, f"belongs to a lock or semaphore: {self._copied}"),
+            (found.foreign, "differs, and is the destination's own: left alone"),
+            (found.copies, "has the mark of a copy in its flags: not copied on"),
         ):
             fresh = [key for key in keys if key not in self._warned]
             self._warned.update(fresh)

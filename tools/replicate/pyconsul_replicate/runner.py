@@ -25,6 +25,7 @@ from .job import MAX_PASSES, Job
 from .lead import lead
 from .page import Page
 from .store import Store
+from .twoway import TwoWay
 from .wire import Agent
 
 CONNECTIONS = 144
@@ -66,13 +67,14 @@ class Runner:
         ]
         self.jobs = [job for _, jobs in self._sides for job in jobs]
 
-    def _job(self, number: int, side: Side, progress: Progress) -> Job:
+    def _job(self, number: int, side: Side, progress: Progress) -> Job | TwoWay:
         config, pair = self._config, self._config.pairs[number]
         origin = config.source or Side(side.options)
         source = Agent(origin.options, pair.datacenter)
         destination = Agent(side.options, side.datacenter)
         self._agents += [source, destination]
-        job = Job(
+        make = partial(TwoWay, policy=config.conflict) if config.conflict else Job
+        job = make(
             pair,
             config.rules,
             Store(source, max_stale=config.max_stale),
@@ -119,7 +121,7 @@ class Runner:
                     return exits.FAILED
                 await asyncio.sleep(pause)
 
-    async def _attend(self, job: Job, pieces: int) -> int:
+    async def _attend(self, job: Job | TwoWay, pieces: int) -> int:
         """Run one job with retries; return the exit status it is worth."""
         once = self._config.once
         tries = self._backoff()
@@ -135,7 +137,11 @@ class Runner:
                     job.counters.last_error = str(error)
                     self._journal.error(str(error))
                 tries.reset()
-                await Follower(job, pieces).run()
+                await job.check_loop()
+                if isinstance(job, TwoWay):
+                    await job.follow()
+                else:
+                    await Follower(job, pieces).run()
             except (RefusedError, SetupError) as error:
                 self._journal.error(str(error))
                 return exits.FAILED
@@ -153,7 +159,7 @@ class Runner:
                 self._journal.warn(f"{job.name}: trying again in {pause:.2f} s")
                 await asyncio.sleep(pause)
 
-    async def _single(self, job: Job) -> int:
+    async def _single(self, job: Job | TwoWay) -> int:
         """Copy once, or only look, as the settings say."""
         settings = job.settings
         if settings.dry_run:
@@ -161,6 +167,7 @@ class Runner:
         for _ in range(MAX_PASSES):
             if not settings.look_only:
                 await job.once()
+                await job.check_loop()
             if not settings.verify or await job.verify():
                 return exits.OK
             if settings.look_only:
@@ -215,7 +222,7 @@ async def serve(load: Callable[[], Config], config: Config, journal: Journal) ->
             journal.error(f"reload: {error}; the old settings stay")
 
 
-def summary(jobs: Sequence[Job]) -> str:
+def summary(jobs: Sequence[Job | TwoWay]) -> str:
     """Return one line about the state of all jobs."""
     counters = [job.counters for job in jobs]
     if not all(one.leading for one in counters):
@@ -224,5 +231,7 @@ def summary(jobs: Sequence[Job]) -> str:
     refused = sum(one.refused_deletes for one in counters)
     behind = max((one.lag_seconds for one in counters), default=0.0)
     state = f"{behind:.0f} s behind" if behind else "up to date"
+    opened = sum(one.open_conflicts for one in counters)
     more = f", {refused} deletes refused" if refused else ""
+    more += f", {opened} conflicts open" if opened else ""
     return f"{len(jobs)} prefixes, {keys} keys, {state}{more}"

@@ -38,9 +38,20 @@ async def check_sides(
 
 
 async def check_loop(
-    pair: Pair, store: Store, datacenters: tuple[str, str], status_dir: str
+    pair: Pair,
+    store: Store,
+    datacenters: tuple[str, str],
+    status_dir: str,
+    *,
+    own: str = "",
+    marked: bool = False,
 ) -> None:
-    """Raise SetupError when the source is itself copied from our destination."""
+    """Raise SetupError when the source is itself copied from our destination.
+
+    ``own`` is a status key that does not count. ``marked``: our copies carry the
+    mark of their datacenter; where those of the other way do too, nothing turns in
+    a circle.
+    """
     source, into = datacenters
     try:
         found = await store.entries(status_dir.strip("/") + "/")
@@ -50,6 +61,8 @@ async def check_loop(
         raise
     for entry in found.entries:
         status = status_of(entry)
+        if entry.key == own or (marked and status.origin):
+            continue
         if (
             status.datacenter == into
             and status.into == source

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import msgspec
 
 from pyconsul_client.errors import ApiError
 
-from .batches import MAX_OPERATIONS, Fence, Mark, conflicts, encode, indexes
+from .batches import (
+    MAX_OPERATIONS,
+    Fence,
+    Mark,
+    Operation,
+    conflicts,
+    encode,
+    indexes,
+)
 from .errors import LeadLostError, ReplyError
 from .model import Entry, Pair
-from .plan import Delete, Write
+from .plan import Write
 from .wire import ANSWER_S, Agent, Answer
 
 _ENTRIES = msgspec.json.Decoder(list[Entry] | None)
@@ -43,6 +52,8 @@ class Status(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
     """Highest index of the source's whole KV store that was seen."""
     cluster: str = ""
     """Trust domain of the source, where it tells."""
+    origin: bool = False
+    """Whether the copies carry the mark of their datacenter."""
 
 
 _STATUS = msgspec.json.Decoder(Status)
@@ -128,7 +139,7 @@ class Store:
         return status_of(found.entries[0]) if found.entries else Status()
 
     async def commit(
-        self, batch: list[Write | Delete], mark: Mark | None
+        self, batch: Sequence[Operation | Mark], mark: Mark | None
     ) -> tuple[dict[str, int], dict[int, str]]:
         """Carry out a transaction: new indexes, or what it fell over.
 
@@ -153,6 +164,13 @@ class Store:
         if answer.status != 200:
             raise ApiError(answer.status, answer.body[:200].decode("utf-8", "replace"))
         return answer.body.strip() == b"true"
+
+    async def keep(self, mark: Mark) -> None:
+        """Write a key whatever is there, outside a transaction."""
+        target = f"{path_of(mark.key)}?flags={mark.flags}"
+        answer = await self.agent.put(target, b64decode(mark.value))
+        if answer.status != 200:
+            raise ApiError(answer.status, answer.body[:200].decode("utf-8", "replace"))
 
     async def datacenter(self) -> str:
         """Return the name of the agent's own datacenter."""
