@@ -43,6 +43,8 @@ _pyconsul() {
                 "operator raft list-peers" | \
                 "operator raft remove-peer" | \
                 "operator raft transfer-leader" | \
+                "operator usage" | \
+                "operator usage instances" | \
                 "reload" | \
                 "rtt" | \
                 "services" | \
@@ -70,9 +72,10 @@ _pyconsul() {
         "catalog") words="datacenters nodes services" ;;
         "config") words="delete list read write" ;;
         "kv") words="delete export get import put" ;;
-        "operator") words="autopilot raft" ;;
+        "operator") words="autopilot raft usage" ;;
         "operator autopilot") words="get-config set-config state" ;;
         "operator raft") words="list-peers remove-peer transfer-leader" ;;
+        "operator usage") words="instances" ;;
         "services") words="deregister register" ;;
         "snapshot") words="decode inspect restore save" ;;
         "tls") words="ca cert" ;;
@@ -110,6 +113,7 @@ _pyconsul() {
         "operator raft list-peers") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;
         "operator raft remove-peer") flags="-address -ca-file -ca-path -client-cert -client-key -datacenter -http-addr -id -stale -tls-server-name -token -token-file -help" ;;
         "operator raft transfer-leader") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -id -stale -tls-server-name -token -token-file -help" ;;
+        "operator usage instances") flags="-all-datacenters -billable -ca-file -ca-path -client-cert -client-key -connect -datacenter -http-addr -stale -tls-server-name -token -token-file -help" ;;
         "reload") flags="-ca-file -ca-path -client-cert -client-key -http-addr -tls-server-name -token -token-file -help" ;;
         "rtt") flags="-ca-file -ca-path -client-cert -client-key -http-addr -tls-server-name -token -token-file -wan -help" ;;
         "services deregister") flags="-ca-file -ca-path -client-cert -client-key -datacenter -http-addr -id -namespace -stale -tls-server-name -token -token-file -help" ;;

@@ -73,6 +73,15 @@ SPOKEN = (
     "Protocol 2 spoken by default, understands 2 to 3 (agent will automatically use "
     "protocol >2 when speaking to compatible agents)",
 )
+USED = (
+    "Type                 Service instances",
+    "api-gateway          0",
+    "connect-native       0",
+    "connect-proxy        <n>",
+    "ingress-gateway      0",
+    "mesh-gateway         0",
+    "terminating-gateway  0",
+)
 DECODED = (
     '{"Type":"SnapshotHeader","Data":{"LastIndex":<n>}}',
     "<any>",
@@ -328,6 +337,31 @@ SCENES: dict[str, tuple[Step, ...]] = {
                 'RedundancyZoneTag = "zone"',
                 "DisableUpgradeMigration = true",
                 'UpgradeVersionTag = "v"',
+            ),
+        ),
+        Step(
+            "operator usage instances",
+            out=(
+                "Billable Service Instances Total: <n>",
+                "",
+                "Billable Services",
+                "Services  Service instances",
+                "<n><any><n>",
+                "",
+                "Connect Services",
+                *USED,
+            ),
+        ),
+        Step("operator usage instances -connect", out=("Connect Services", *USED)),
+        Step(
+            "operator usage instances -billable -all-datacenters",
+            out=(
+                "Billable Service Instances Total: <n>",
+                "",
+                "Billable Services",
+                "Datacenter  Services  Service instances",
+                "dc1         <n><any><n>",
+                "Total       <n><any><n>",
             ),
         ),
         Step(

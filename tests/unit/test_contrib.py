@@ -65,7 +65,7 @@ def test_a_file_that_is_not_current_is_found(
     ("words", "expected"),
     [
         (["k"], ["keygen", "keyring", "kv"]),
-        (["operator", ""], ["autopilot", "raft"]),
+        (["operator", ""], ["autopilot", "raft", "usage"]),
         (["operator", "raft", "l"], ["list-peers"]),
         (["kv", "get", "-re"], ["-recurse"]),
         (["agent", "-dev", "-bootstrap"], ["-bootstrap", "-bootstrap-expect"]),

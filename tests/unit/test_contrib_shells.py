@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "contrib" / "completion"
 TOP = sorted({one.split()[0] for one in COMMANDS})
 CASES = [
     ("k", ["keygen", "keyring", "kv"]),
-    ("operator ", ["autopilot", "raft"]),
+    ("operator ", ["autopilot", "raft", "usage"]),
     ("operator raft l", ["list-peers"]),
     ("kv get -re", ["-recurse"]),
     ("agent -dev -bootstrap", ["-bootstrap", "-bootstrap-expect"]),

@@ -51,6 +51,7 @@ COMMANDS = {
     "operator raft list-peers": "operator:LIST_PEERS",
     "operator raft remove-peer": "operator:REMOVE_PEER",
     "operator raft transfer-leader": "operator:TRANSFER_LEADER",
+    "operator usage instances": "usage:INSTANCES",
     "reload": "membership:RELOAD",
     "rtt": "rtt:RTT",
     "services deregister": "services:DEREGISTER",

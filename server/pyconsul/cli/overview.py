@@ -43,6 +43,8 @@ _SYNOPSES = {
     "operator raft list-peers": "Prints the Raft peers",
     "operator raft remove-peer": "Removes a Raft peer",
     "operator raft transfer-leader": "Makes another server lead",
+    "operator usage": "Counts services",
+    "operator usage instances": "Prints how many instances there are",
     "reload": "Makes the agent read its configuration again",
     "rtt": "Estimates the round trip between two nodes",
     "services": "Registers and deregisters services",

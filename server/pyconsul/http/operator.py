@@ -29,6 +29,7 @@ from pyconsul.http.encoding import (
 from pyconsul.http.numbers import NumberError, parse_uint
 from pyconsul.http.params import read, read_options, write_options
 from pyconsul.http.routing import TEXT, Answer, Request, Response, Routes, then
+from pyconsul.http.usage import usage
 from pyconsul.types.durations import SECOND, format_duration
 from pyconsul.types.errors import BadRequestError
 from pyconsul.types.messages import (
@@ -79,6 +80,7 @@ def add_routes(routes: Routes) -> None:
     )
     routes.add("operator/autopilot/health", GET=server_health)
     routes.add("operator/autopilot/state", GET=autopilot_state)
+    routes.add("operator/usage", GET=usage)
 
 
 def _options(request: Request) -> dict[str, Any]:

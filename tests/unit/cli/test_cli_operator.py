@@ -11,6 +11,43 @@ KEYRING = "/v1/operator/keyring"
 CONFIG = "/v1/operator/autopilot/configuration"
 
 
+def test_usage_of_all_datacenters(agent: Any, run: Any) -> None:
+    def one(services: int, billable: int, proxies: int) -> dict[str, Any]:
+        return {
+            "Services": services,
+            "BillableServiceInstances": billable,
+            "ConnectServiceInstances": {"connect-proxy": proxies},
+        }
+
+    usage = {"dc2": one(2, 30, 4), "dc1": one(10, 5, 0)}
+    agent.answer("GET /v1/operator/usage?global", {"Usage": usage})
+    words = ("operator", "usage", "instances", "-all-datacenters")
+    billable = (
+        "Billable Service Instances Total: 35\n\nBillable Services\n"
+        "Datacenter  Services  Service instances\n"
+        "dc1         10        5\n"
+        "dc2         2         30\n"
+        "Total       12        35\n"
+    )
+    mesh = (
+        "Connect Services\n"
+        "Datacenter  Type           Service instances\n"
+        "dc1         connect-proxy  0\n"
+        "dc2         connect-proxy  4\n"
+        "Total                      4\n"
+    )
+    assert run(*words) == (0, f"{billable}\n{mesh}", "")
+    assert run(*words, "-billable") == (0, billable, "")
+    assert run(*words, "-connect") == (0, mesh, "")
+    agent.answer("GET /v1/operator/usage", b"Permission denied", 403)
+    problem = "Error fetching usage information: Unexpected response code: 403"
+    assert run("operator", "usage", "instances") == (
+        1,
+        "",
+        f"{problem} (Permission denied)\n",
+    )
+
+
 def test_keys_are_listed_by_pool(agent: Any, run: Any) -> None:
     pools = [
         {"WAN": True, "Datacenter": "dc1", "Keys": {"b": 1, "a": 2}, "NumNodes": 2},

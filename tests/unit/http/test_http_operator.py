@@ -20,6 +20,7 @@ from pyconsul.types.operations import (
     ServerHealth,
 )
 from pyconsul.types.records import Node, NodeService, ServiceInstance
+from pyconsul.types.ui import NodeInfo
 
 SERVER = ServerHealth(
     id="a",
@@ -88,6 +89,63 @@ def test_the_leadership_is_transferred(method: str) -> None:
     path = "/v1/operator/raft/transfer-leader"
     assert ask(caller, method, path, "id=abc").body == b'{"Success":true}'
     assert caller.calls[0][1].id == "abc"
+
+
+def test_usage_is_counted() -> None:
+    caller = FakeCaller()
+    kinds = ("", "", "connect-proxy", "mesh-gateway")
+    caller.index = 12
+    caller.answers["Internal.NodeDump"] = [
+        NodeInfo(node="s1", services=[NodeService(id="consul", service="consul")]),
+        NodeInfo(
+            node="n1",
+            services=[
+                NodeService(id=f"s{at}", service=f"web{kind}", kind=kind)
+                for at, kind in enumerate(kinds)
+            ],
+        ),
+        NodeInfo(
+            node="n2",
+            services=[
+                NodeService(id="db", service="db", connect={"Native": True}),
+            ],
+        ),
+        NodeInfo(node="n3"),
+    ]
+    counts = {
+        "Nodes": 4,
+        "Services": 5,
+        "ServiceInstances": 6,
+        "ConnectServiceInstances": {
+            "api-gateway": 0,
+            "connect-native": 1,
+            "connect-proxy": 1,
+            "ingress-gateway": 0,
+            "mesh-gateway": 1,
+            "terminating-gateway": 0,
+        },
+        "BillableServiceInstances": 3,
+    }
+    path = "/v1/operator/usage"
+    response = ask(caller, "GET", path, "stale&index=3")
+    assert b"X-Consul-Index: 12" in response.headers
+    assert json.loads(response.body) == {
+        "Usage": {"dc1": counts},
+        "Index": 12,
+        "LastContact": 0,
+        "KnownLeader": True,
+        "ConsistencyLevel": "stale",
+        "NotModified": False,
+        "Backend": 0,
+        "ResultsFilteredByACLs": False,
+    }
+    assert caller.calls[-1][1].min_query_index == 3
+    caller.answers["Catalog.ListDatacenters"] = ["dc1"]
+    body = json.loads(ask(caller, "GET", path, "global&index=3").body)
+    assert (body["Usage"], body["ConsistencyLevel"]) == ({"dc1": counts}, "leader")
+    assert caller.calls[-1][1].datacenter == "dc1"
+    assert caller.calls[-1][1].min_query_index == 0
+    refused(500, "No path to datacenter", caller, "GET", path, "dc=dc9")
 
 
 def test_settings_are_read_and_written_whole() -> None:
