@@ -58,6 +58,27 @@ def leave_with_the_leaders_word(cluster: Cluster) -> None:
     cluster.nodes.remove(newcomer)
 
 
+def move_everybody(cluster: Cluster) -> None:
+    """All agents restart with other addresses, as containers do."""
+    for node in cluster.nodes:
+        node.kill()
+    for node in cluster.nodes:
+        node.address, _ = cluster.network.add(node.number + 20)
+    for node in cluster.nodes:
+        node.start()
+    cluster.settle()
+    assert cluster.clients[0].put("/v1/kv/moved", b"yes") is True
+    wanted = {f"{server.address}:8300" for server in cluster.servers}
+    cluster.leader().eventually(
+        "/v1/operator/raft/configuration",
+        lambda found: {one["Address"] for one in found["Servers"]} == wanted,
+    )
+    cluster.leader().eventually(
+        f"/v1/catalog/node/{cluster.clients[0].name}",
+        lambda found: found["Node"]["Address"] == cluster.clients[0].address,
+    )
+
+
 def recover_from_a_lost_quorum(cluster: Cluster) -> None:
     """One server of three goes on with what all had acknowledged."""
     survivor = cluster.servers[0]
@@ -84,4 +105,5 @@ def test_membership_of_a_real_cluster(tmp_path: Path) -> None:
         assert cluster.servers[2].put("/v1/kv/kept", b"for ever") is True
         refuse_a_copied_id(cluster)
         leave_with_the_leaders_word(cluster)
+        move_everybody(cluster)
         recover_from_a_lost_quorum(cluster)

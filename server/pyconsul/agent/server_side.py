@@ -20,7 +20,7 @@ from pyconsul import CONSUL_VERSION
 from pyconsul.agent.client_side import call_times
 from pyconsul.config.model import AgentConfig, Limits
 from pyconsul.endpoints.bootstrap import Bootstrap
-from pyconsul.endpoints.pool import join_address
+from pyconsul.endpoints.pool import join_address, server_of
 from pyconsul.endpoints.request_limits import RequestLimits
 from pyconsul.endpoints.server import Server, ServerOptions
 from pyconsul.net.disk_store import DiskStore
@@ -34,7 +34,7 @@ from pyconsul.net.rpc_server import RpcServer, RpcServerLimits
 from pyconsul.net.snapshot_ports import ServerSnapshots
 from pyconsul.net.snapshot_stream import SnapshotClient, serve_snapshots
 from pyconsul.raft.messages import Settings
-from pyconsul.serf.member import MemberEvent
+from pyconsul.serf.member import MemberEvent, Status
 from pyconsul.state.store import StateStore
 from pyconsul.types.durations import SECOND
 from pyconsul.types.errors import ConsulError
@@ -201,6 +201,10 @@ class ServerSide:
 
     def on_members(self, event: MemberEvent) -> None:
         """Members of the LAN pool changed."""
+        for member in event.members:
+            found = server_of(member, self._config.datacenter)
+            if found is not None and found.status is Status.ALIVE:
+                self.driver.addresses[found.id] = found.address
         self.server.cluster.on_members(event)
         self._bootstrap.on_members()
 

@@ -102,6 +102,10 @@ class RaftPump:
         self._in_flight: list[Ready] = []
         self._pump_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.addresses: dict[str, str] = {}
+        """Where gossip saw servers last, by id. When all have moved at once, the
+        configuration, which only a leader may change, has none of the addresses
+        that would be needed to elect one."""
         self._callers: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -437,6 +441,8 @@ class RaftPump:
                 transport.send(address, message)
 
     def _address_of(self, core: Raft, server_id: str) -> str:
+        if seen := self.addresses.get(server_id):
+            return seen
         peer = core.configuration.get(server_id)
         return peer.address if peer else self._callers.get(server_id, "")
 
@@ -477,9 +483,10 @@ class RaftPump:
 
     def id_of(self, address: str) -> str:
         """Return the id of the member at ``address``; empty when unknown."""
-        if self.core is not None:
-            for server in self.core.configuration.servers:
-                if server.address == address:
+        core = self.core
+        if core is not None:
+            for server in core.configuration.servers:
+                if self._address_of(core, server.id) == address:
                     return server.id
         return ""
 

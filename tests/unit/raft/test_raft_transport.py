@@ -172,6 +172,36 @@ def test_restart_of_all(tmp_path: Path) -> None:
     go(main())
 
 
+def test_servers_that_all_have_moved_find_each_other(tmp_path: Path) -> None:
+    async def main() -> None:
+        machines = await cluster(tmp_path)
+        first = leader(machines.values())
+        assert first is not None
+        await first.propose(b"kept")
+        await stop(machines)
+        old = {machine.address for machine in machines.values()}
+        for machine in machines.values():
+            machine.port = 0
+            await machine.start()
+        now = {machine.name: machine.address for machine in machines.values()}
+        assert not old & set(now.values())
+        for machine in machines.values():
+            machine.driver.addresses.update(now)  # as gossip tells
+        await until(lambda: leader(machines.values()) is not None)
+        new = leader(machines.values())
+        assert new is not None
+        assert new.leader_address == now[new.node_id]
+        # The configuration follows: that is the leader's to change.
+        await new.add_nonvoter("b", now["b"])
+        await new.propose(b"again")
+        assert now["b"] in new.peers()
+        await until(lambda: all("again" in m.fsm.rows for m in machines.values()))
+        assert all("kept" in m.fsm.rows for m in machines.values())
+        await stop(machines)
+
+    go(main())
+
+
 def test_a_server_that_lost_its_disk_is_filled_again(tmp_path: Path) -> None:
     async def main() -> None:
         machines = await cluster(None, settings=PATIENT)
