@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,8 @@ class Commands:
         """Closed while no command may run, as the last one's service is not healthy."""
         self.errors: dict[Command, str] = {}
         """Why a command's last run failed."""
+        self.ran_at: dict[Command, float] = {}
+        """When a command last succeeded, in wall clock time."""
 
     def add(self, change: Change) -> None:
         """Note a change: its command is due."""
@@ -156,6 +159,7 @@ class Commands:
             return error
         self._retries.pop(command, None)
         self.errors.pop(command, None)
+        self.ran_at[command] = time.time()
         log.info("ran %s", command)
         self.gate.close(due.health)
         return None

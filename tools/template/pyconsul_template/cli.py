@@ -50,11 +50,23 @@ def main() -> None:
     # What is made at the start stays: looking through it for cycles takes a tenth
     # of the start.
     gc.set_threshold(GC_OBJECTS, 10, 10)
-    if os.getpid() == 1:
+    if reaps(sys.argv[1:], is_first=os.getpid() == 1):
         from pyconsul_template.first import give_way
 
         give_way()
     sys.exit(run(sys.argv[1:]))
+
+
+def reaps(argv: Sequence[str], *, is_first: bool) -> bool:
+    """Whether ``-reap`` says to be above the tool, or process 1 is by itself.
+
+    Looked for before the flags are parsed: the tool itself runs below.
+    """
+    for word in argv:
+        name, _, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name == "reap":
+            is_first = value.lower() not in ("0", "f", "false")
+    return is_first
 
 
 def run(argv: Sequence[str]) -> int:
@@ -100,6 +112,8 @@ def _render(flags: FlagSet) -> int:
         if flags.switch("parse-only"):
             return EXIT_OK
         logs.set_up(settings)
+        for text in settings.warnings:
+            log.warning("%s", text)
     except ConfigError as error:
         print(f"pyconsul-template: {error}", file=sys.stderr)
         return EXIT_CONFIG

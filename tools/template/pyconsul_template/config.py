@@ -20,6 +20,7 @@ from pyconsul_client.errors import OptionsError
 from pyconsul_client.options import Options, resolve
 from pyconsul_template.addresses import shown_to
 from pyconsul_template.commands import Command, parse_command
+from pyconsul_template.durations import bare_numbers
 from pyconsul_template.engine import Wait
 from pyconsul_template.files import checked, load_files, merge, parse_text
 from pyconsul_template.folders import expand, is_folder
@@ -198,6 +199,9 @@ def settle(
         shows_renders=shown_to(file.status_addr, file.status_render),
         telemetry=file.telemetry,
         watch_templates=file.watch_templates,
+        watch_config=file.watch_config,
+        dies_on_reload_error=file.on_reload_error == "die",
+        warnings=tuple(bare_numbers(file)),
     )
 
 

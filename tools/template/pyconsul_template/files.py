@@ -36,12 +36,14 @@ def load_files(paths: Sequence[str]) -> dict[str, Any]:
     """Return the files' merged keys; each file is checked. Raises ``ConfigError``."""
     merged: dict[str, Any] = {}
     for path in paths:
-        for file in _files(Path(path)):
+        for file in config_files(path):
             merged = merge(merged, _load(file))
     return merged
 
 
-def _files(path: Path) -> list[Path]:
+def config_files(name: str) -> list[Path]:
+    """Return the files a ``-config`` names: itself, or those of a folder."""
+    path = Path(name)
     if path.is_dir():
         found = (
             Path(folder, name)

@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from pyconsul_client.errors import FlagError
 from pyconsul_client.goflags import FlagSet
 from pyconsul_template.config import (
@@ -46,6 +48,7 @@ _TEXTS = (
     ("default-left-delimiter", "default_delimiters.left", "Instead of {{."),
     ("default-right-delimiter", "default_delimiters.right", "Instead of }}."),
     ("on-command-error", "on_command_error", "What then: log, exit or rollback."),
+    ("on-reload-error", "on_reload_error", "Then keep the old one, or die."),
     ("destination-root", "destination_root", "Write no file outside this folder."),
     ("status-addr", "status_addr", "Serve the status: HOST:PORT or unix:/PATH."),
     ("http-addr", "status_addr", "Another name of -status-addr."),
@@ -81,6 +84,7 @@ _SWITCHES = (
     ("dedup", "deduplicate.enabled", "Ask Consul once for all like instances."),
     ("status-render", "status_render", "Show rendered texts in the status."),
     ("exit-code-compat", "exit_code_compat", "Stopped by a signal: 12, not 0."),
+    ("watch-config", "watch_config", "Read a changed configuration at once."),
     ("watch-templates", "watch_templates", "Read a changed template file at once."),
     ("exec-env-pristine", "exec.env.pristine", "Give the child nothing of ours."),
     ("consul-retry", "consul.retry.enabled", "Try again after errors."),
@@ -133,6 +137,7 @@ def declare() -> FlagSet:
     flags.boolean("dry", text="Show what would be written; write and run nothing.")
     flags.boolean("explain", text="List every dependency, its index, age and users.")
     flags.boolean("parse-only", text="Parse configuration and templates, and exit.")
+    flags.boolean("reap", text="Reap orphans, as process 1 does by itself.")
     flags.boolean("version", text="Print the version.")
     flags.boolean("v", text="Print the version.")
     return flags
@@ -174,7 +179,7 @@ def settings_of(
         is_tls = consul.get("address", "").startswith("https://")
         consul["ssl"] = {"enabled": is_tls} | consul["ssl"]
     fatal = "template-error-fatal" in flags.given
-    return settle(
+    settings = settle(
         content,
         needs_template=needs_template,
         dry=flags.switch("dry"),
@@ -182,6 +187,7 @@ def settings_of(
         error_fatal=flags.switch("template-error-fatal") if fatal else None,
         environ={},
     )
+    return replace(settings, config_paths=tuple(flags.many("config")))
 
 
 def _flag_keys(flags: FlagSet) -> dict[str, Any]:

@@ -236,8 +236,10 @@ class Lookups:
         """Return a service's instances, the healthy ones unless a status is given.
 
         ``name`` is ``[tag.]name[@dc][~near][|status,...]``, or with ``tag`` (be
-        it empty) just the name, which may then have dots. ``status`` is ``any``
-        or a list of ``passing``, ``warning``, ``critical``, ``maintenance``.
+        it empty) just the name, which may then have dots. When ``tag.name`` has
+        no instance but there is a service of that whole name, it is meant.
+        ``status`` is ``any`` or a list of ``passing``, ``warning``, ``critical``,
+        ``maintenance``.
         """
         status = status or ",".join(filters)
         if peer:
@@ -255,11 +257,25 @@ class Lookups:
         found = self._read(entry, use.convert)
         if found is PENDING:
             return found
+        if not found and use.dotted:
+            return self._dotted(use, filter)
         if use.statuses not in (_PASSING, _ANY):
             wanted = use.statuses
             found = [instance for instance in found if instance.status in wanted]
         use.data, use.found = entry.view.data, found
         return found
+
+    def _dotted(self, use: _ServiceUse, filter: str) -> Any:
+        """Return the instances of the service that has the tag in its name."""
+        listed = self.services(dc=use.dc)
+        if listed is PENDING:
+            return listed
+        if not any(service.name == use.dotted for service in listed):
+            return []
+        status = ",".join(sorted(use.statuses))
+        return self.service(
+            use.dotted, tag="", dc=use.dc, near=use.near, status=status, filter=filter
+        )
 
     def _service_use(
         self,
@@ -274,10 +290,13 @@ class Lookups:
     ) -> _ServiceUse:
         name, peer = unscoped("service", name)
         tags = [tag] if tag else []
+        dotted = ""
         if tag is None:
             found = self._parsed("service", _SERVICE, name)
             name = found["name"] or ""
-            tags = [found["tag"]] if found["tag"] else []
+            if found["tag"]:
+                tags = [found["tag"]]
+                dotted = "" if peer else f"{found['tag']}.{name}"
             dc, near = dc or found["dc"] or "", near or found["near"] or ""
             status = status or found["status"] or ""
         statuses = _statuses(status)
@@ -295,13 +314,14 @@ class Lookups:
             path = query.path.replace("/health/service/", "/health/connect/", 1)
             query = replace(query, path=path)
         convert = instances if near else sorted_instances
-        return _ServiceUse(self._source.entry(query), convert, statuses)
+        entry = self._source.entry(query)
+        return _ServiceUse(entry, convert, statuses, dotted, dc, near)
 
     def services(self, where: str = "", *, tag: str = "", dc: str = "") -> Any:
         """Return the catalog's services by name; each prints as its name."""
+        query = self._queries.services(dc or unscoped("services", where)[0].lstrip("@"))
         found: list[ServiceName] | Any = self._read(
-            self._source.entry(self._queries.services(dc or unscoped("services", where)[0].lstrip("@"))),
-            service_names,
+            self._source.entry(query), service_names
         )
         if found is PENDING or not tag:
             return found
@@ -408,6 +428,10 @@ class _ServiceUse(Struct):
     entry: Entry
     convert: Callable[[Any], list[Instance]]
     statuses: frozenset[str]
+    dotted: str = ""
+    """Tag and name as one name, when they were given with a dot."""
+    dc: str = ""
+    near: str = ""
     data: Any = None
     """The view's data that ``found`` was made of."""
     found: list[Instance] | None = None

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import msgspec
 
+from pyconsul_client.goflags import parse_duration
 from pyconsul_client.queries import Query
 from pyconsul_client.records import ServiceEntry
-from pyconsul_template.lookups import Lookups
+from pyconsul_template.lookups import BadLookupError, Lookups
 from pyconsul_template.pending import PENDING
 from pyconsul_template.records import Instance
 from pyconsul_template.source import instances
@@ -32,6 +33,11 @@ def _roots(found: Any) -> list[Any]:
 def as_is(found: Any) -> Any:
     """Return the answer, no list for none."""
     return found or []
+
+
+def _whole(found: Any) -> Any:
+    """Return the answer."""
+    return found
 
 
 def _first(found: Any) -> Any:
@@ -66,6 +72,7 @@ class MoreLookups(Lookups):
             "agent_self": self.agent_self,
             "config_entry": self.config_entry,
             "config_entries": self.config_entries,
+            "http_json": self.http_json,
         }
 
     def connect(
@@ -151,6 +158,22 @@ class MoreLookups(Lookups):
     def config_entries(self, kind: str, *, dc: str = "") -> Any:
         """Return the config entries of a kind."""
         return self._asked(f"/v1/config/{kind}", as_is, dc)
+
+    def http_json(self, url: str, interval: str | float = "30s") -> Any:
+        """Return the JSON of a web server, asked again every ``interval``.
+
+        ``interval`` is Go's duration or seconds, 1 s at least.
+        """
+        from pyconsul_template.fetches import INTERVAL, check_url
+
+        if reason := check_url(url):
+            raise BadLookupError(f"http_json: {url!r} {reason}")
+        seconds = interval
+        if isinstance(seconds, str):
+            seconds = parse_duration(seconds)
+        given = ((INTERVAL, str(max(float(seconds), 1.0))),)
+        query = Query(url, given, blocking=False)
+        return self._read(self._source.entry(query), _whole)
 
     def _asked(
         self,

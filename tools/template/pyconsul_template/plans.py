@@ -202,4 +202,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     shows_renders: str = "no"
     """Whom ``/render`` of the status shows the texts: ``no``, ``local``, ``all``."""
     telemetry: TelemetryBlock | None = None
+    watch_config: bool = False
+    config_paths: tuple[str, ...] = ()
+    """What ``-config`` named."""
+    dies_on_reload_error: bool = False
+    warnings: tuple[str, ...] = ()
+    """What to tell once the log is set up."""
     watch_templates: bool = True

@@ -119,6 +119,12 @@ class Runner:
             self._given_up = f"{describe(query)}: given up after {failures}: {error}"
             self._wake.set()
 
+    def failures(self, query: Query) -> int:
+        """Return how often in a row a query was not answered, up to now."""
+        found = None if self._source is None else self._source.find(query)
+        is_failing = found is not None and found.view.error is not None
+        return self._failures.get(query, 0) if is_failing else 0
+
     def _wake_up(self) -> None:
         self._wake.set()
 
@@ -401,6 +407,8 @@ class Runner:
             self._templates[index] = open_template(plan.source, self._source)
         except TemplateError as error:
             self.states[index].source_error = str(error)
+            if self._settings.dies_on_reload_error:
+                raise
             log.error("%s; the old template stays in use", error)
             return
         self.states[index].source_error = ""

@@ -342,6 +342,10 @@ class FileConfig(Block, kw_only=True):
     """Ours: whether that has ``/render``, the texts, which may hold secrets; not
     given, only at the loopback address or a socket."""
     telemetry: TelemetryBlock | None = None
+    watch_config: bool = False
+    """Ours: a changed configuration file is read again at once."""
+    on_reload_error: Literal["keep", "die"] = "keep"
+    """Ours: what a wrong configuration or template does when it is read again."""
     watch_templates: bool = True
     """Ours: a template whose file changes is read again at once."""
 

@@ -28,6 +28,7 @@ from pyconsul_template.child import Child
 from pyconsul_template.config import ConfigError, Settings
 from pyconsul_template.dedup import SharedViews
 from pyconsul_template.endpoint import Texts, serving
+from pyconsul_template.fetches import Fetches
 from pyconsul_template.logs import set_up
 from pyconsul_template.plans import NONE
 from pyconsul_template.render import TemplateError
@@ -35,6 +36,7 @@ from pyconsul_template.rolling import Rolling
 from pyconsul_template.runner import Runner, ViewsLike, print_to_stdout
 from pyconsul_template.status import Status, explanation, status_of, summary
 from pyconsul_template.telemetry import send
+from pyconsul_template.watching import watch_config
 
 log = logging.getLogger("pyconsul_template")
 
@@ -77,10 +79,14 @@ class Service:
                 telling = asyncio.create_task(
                     self._systemd.keep_telling(lambda: summary(self.status()))
                 )
+                watching = asyncio.create_task(
+                    watch_config(self._watched, self._hang_up.set)
+                )
                 try:
                     return await self._run()
                 finally:
                     telling.cancel()
+                    watching.cancel()
         except ConfigError as error:
             log.error("%s", error)
             return EXIT_CONFIG
@@ -100,6 +106,11 @@ class Service:
             self._leads,
             [name for name in waits if name],
         )
+
+    def _watched(self) -> tuple[str, ...]:
+        """Return what of the configuration is read again when it changes."""
+        settings = self._settings
+        return settings.config_paths if settings.watch_config else ()
 
     def _texts(self) -> Texts:
         """Return what was rendered, and whom it may be shown to."""
@@ -149,6 +160,11 @@ class Service:
             await asyncio.gather(work, reload, return_exceptions=True)
             if status is not None:
                 return status
+            error = reload.exception()
+            if error is not None:
+                log.error("%s", error)
+                is_config = isinstance(error, ConfigError)
+                return await self._stop_children(EXIT_CONFIG if is_config else EXIT_RUN)
             await self._take(reload.result())
 
     async def _first(
@@ -187,6 +203,8 @@ class Service:
         gone = {*old.stop_signals, old.reload_signal} - {0}
         for number in gone - {*settings.stop_signals, settings.reload_signal}:
             asyncio.get_running_loop().remove_signal_handler(number)
+        for text in settings.warnings:
+            log.warning("%s", text)
         log.warning("configuration read again")
         kept = {c.plan: c for c in self._children if c.plan in settings.children}
         self._children = [c for c in self._children if c.plan not in kept]
@@ -206,7 +224,10 @@ class Service:
         return ended[0] if len(ended) == len(self._children) == 1 else status
 
     async def _reloaded(self) -> Settings:
-        """Return the settings of the next reload that is right."""
+        """Return the settings of the next reload that is right.
+
+        Raises for a wrong one where the settings say so.
+        """
         while True:
             await self._hang_up.wait()
             self._hang_up.clear()
@@ -214,6 +235,8 @@ class Service:
             try:
                 return self._load()
             except (ConfigError, TemplateError) as error:
+                if self._settings.dies_on_reload_error:
+                    raise
                 log.error("%s; the old configuration stays in use", error)
                 if self._runner is not None and self._runner.engine.all_rendered():
                     self._systemd.ready()
@@ -287,7 +310,10 @@ class Service:
 
     async def _supervised(self, runner: Runner, client: Client, views: Views) -> int:
         settings = self._settings
-        async with self._shared(runner, client, views) as source:
+        async with (
+            self._shared(runner, client, views) as consul,
+            Fetches(consul, runner.changed, runner.failed) as source,
+        ):
             runner.prepare(source)
             if settings.explain:
                 with contextlib.suppress(TimeoutError):

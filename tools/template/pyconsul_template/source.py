@@ -286,11 +286,23 @@ _PATH = re.compile(
 )
 
 
+SCHEMES = ("http://", "https://")
+"""How the path of a query begins that is not Consul's."""
+
+
+def shown(url: str) -> str:
+    """Return a URL without what may be secret in it."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def describe(query: Query) -> str:
     """Return a query as the user knows it: ``service web (passing)``."""
     label = _LABELS.get(query.kind)
     if label is None:
-        return query.path
+        return shown(query.path) if query.path.startswith(SCHEMES) else query.path
     detail = [value or name for name, value in query.params if name != "recurse"]
     detail = ["passing" if value == "1" else value for value in detail]
     name = _PATH.sub("", query.path, count=1)

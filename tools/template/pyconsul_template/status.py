@@ -36,6 +36,8 @@ class TemplateStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why the last render, check or write failed; empty when it did not."""
     command: str
     command_error: str
+    command_ran_at: float = 0.0
+    """When the command last succeeded."""
 
 
 class DependencyStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +49,8 @@ class DependencyStatus(msgspec.Struct, frozen=True, kw_only=True):
     age: float | None
     """Seconds since its data changed; ``null`` before the first answer."""
     error: str
+    retries: int = 0
+    """Failures in a row, up to now."""
     templates: list[str]
 
 
@@ -104,6 +108,9 @@ def status_of(
             command_error=runner.commands.errors.get(plan.command, "")
             if plan.command
             else "",
+            command_ran_at=runner.commands.ran_at.get(plan.command, 0.0)
+            if plan.command
+            else 0.0,
         )
         for index, (plan, state) in enumerate(zip(plans, runner.states, strict=True))
     ]
@@ -114,6 +121,7 @@ def status_of(
             index=entry.view.index,
             age=None if entry.changed_at is None else round(now - entry.changed_at, 3),
             error=str(entry.view.error or ""),
+            retries=runner.failures(entry.query),
             templates=[plans[index].name for index in sorted(engine.users(entry))],
         )
         for entry in engine.wanted()
