@@ -69,6 +69,8 @@ def test_functions_shared_with_go_templates(
     tmp_path: Path, agent: RunningAgent
 ) -> None:
     text = """\
+{% set all = 'GetAllInterfaces | include "name" "^lo$"' %}
+{% set lo = all ~ ' | include "type" "IPv4" | attr "address"' %}
 {{ scratch.Set('n', 1) }}{{ scratch.SetX('n', 2) }}{{ scratch.Get('n') }} \
 {{ scratch.Key('m') }}
 {{ scratch.MapSet('m', 'b', 2) }}{{ scratch.MapSet('m', 'a', 1) }}\
@@ -76,7 +78,7 @@ def test_functions_shared_with_go_templates(
 {{ parseYAML('a: [1, 2]').a | sum }} {{ ('x: 1' | parse_yaml).x }}
 {{ {'k': 'v'} | toTOML }} {{ to_toml({'n': 1}) }}
 {{ mergeMapWithOverride({'a': {'b': 1}}, {'a': {'b': 2}}).a.b }}
-{{ plugin('echo', key('word', 'of it')) }} {{ sockaddr('GetInterfaceIP \\"lo\\"') }}
+{{ plugin('echo', key('word', 'of it')) }} {{ sockaddr(lo) }}
 {{ 'word' is key_exists }} {{ 'x' | dump }}
 {{ writeToFile('side', '', '', '0600', 'append,newline', key('word', '-')) }}
 """

@@ -9,7 +9,9 @@ import re
 import pytest
 from ctmpl_fixture import FixtureViews, render
 
-from pyconsul_template.ctmpl import functions, regex, sockaddr
+from pyconsul_client import interfaces
+from pyconsul_client.sockaddr import Interface
+from pyconsul_template.ctmpl import regex
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.yaml_parse import parse_yaml
 from pyconsul_template.render import TemplateError
@@ -125,7 +127,7 @@ def test_gives(template: str, text: str, monkeypatch: pytest.MonkeyPatch) -> Non
         ('{{sprig_required "need it" ""}}', "need it"),
         ('{{sprig_repeat 100000000 "x"}}', "too much"),
         ('{{sprig_semver "x"}}', "Invalid Semantic Version"),
-        ('{{sockaddr "Nope"}}', "unsupported expression"),
+        ('{{sockaddr "Nope"}}', 'function "Nope" not defined'),
         ('{{parseYAML "a: [1"}}', "yaml: line"),
         ('{{exportedServices "x"}}', "Enterprise"),
         ('{{$s := "xxxxxxxx"}}{{range loop 40}}{{$s = print $s $s}}{{end}}', "text is over"),
@@ -204,21 +206,32 @@ def test_wrong_yaml(text: str) -> None:
 
 def test_sockaddr_reads_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [
-        ("lo", "127.0.0.1"),
-        ("e0", "10.0.0.5"),
-        ("e1", "10.0.0.6"),
-        ("e2", "8.8.8.8"),
+        Interface(name="lo", address="127.0.0.1", prefix=8),
+        Interface(name="e0", address="10.0.0.5", prefix=24, default=True),
+        Interface(name="e1", address="10.0.0.6", prefix=24),
+        Interface(name="e2", address="8.8.8.8", prefix=24, default=True),
+        Interface(name="e2", address="2001:4860::8", prefix=64, default=True),
     ]
-    monkeypatch.setattr(sockaddr, "addresses", lambda: found)
-    monkeypatch.setattr(sockaddr, "default_interfaces", lambda: {"e0", "e2"})
-    assert render('{{sockaddr "GetPrivateIP"}}') == "10.0.0.5"
-    assert render('{{sockaddr "GetPrivateIPs"}}') == "10.0.0.5 10.0.0.6"
-    assert render('{{sockaddr "{{GetPublicIP}}"}}') == "8.8.8.8"
-    assert render('{{sockaddr "GetInterfaceIP \\"e1\\""}}') == "10.0.0.6"
+    monkeypatch.setattr(interfaces, "interfaces", lambda: found)
+    for call, expected in (
+        ("GetPrivateIP", "10.0.0.5"),
+        ("GetPrivateIPs", "10.0.0.5 10.0.0.6"),
+        ("{{GetPublicIP}}", "8.8.8.8"),
+        ('GetInterfaceIP \\"e1\\"', "10.0.0.6"),
+        ('GetAllInterfaces | include \\"name\\" \\"^e1$\\" | attr \\"address\\"', "10.0.0.6"),
+        ('GetAllInterfaces | exclude \\"flags\\" \\"loopback\\" | exclude \\"rfc\\"'
+         ' \\"6890\\" | sort \\"type\\" | join \\"address\\" \\",\\"',
+         "8.8.8.8,2001:4860::8"),
+    ):  # fmt: skip
+        assert render(f'{{{{sockaddr "{call}"}}}}') == expected, call
+    assert render('{{sockaddr "GetInterfaceIP" "`e1`"}}') == "10.0.0.6"
 
 
 def test_sockaddr_finds_the_loopback_interface() -> None:
-    assert ("lo", "127.0.0.1") in sockaddr.addresses()
+    assert any(
+        (one.name, one.address) == ("lo", "127.0.0.1")
+        for one in interfaces.interfaces()
+    )
 
 
 def test_a_plugin_is_stopped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
