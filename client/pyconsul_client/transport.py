@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 POOL_SIZE = 8
 MAX_LANES = 4096
+RESERVED_MAX = 16
+"""Lanes that may be had beyond ``max_lanes``."""
 LIMIT_HINT = 100
 """Lanes open from which a connection closed unanswered counts as turned away."""
 REQUEST_TIMEOUT = 60.0
@@ -201,6 +203,18 @@ class HttpTransport:
         self._lanes.add(lane)
         return lane
 
+    def reserve(self) -> Lane | None:
+        """Return a lane though ``max_lanes`` are in use: another is given up soon.
+
+        ``None`` when there are too few of them.
+        """
+        reserved = sum(lane.is_reserved for lane in self._lanes)
+        if reserved >= min(RESERVED_MAX, self.max_lanes // 4):
+            return None
+        lane = _HttpLane(self, is_reserved=True)
+        self._lanes.add(lane)
+        return lane
+
     def release(self, lane: _HttpLane) -> None:
         """Forget a lane that is closing."""
         self._lanes.discard(lane)
@@ -315,7 +329,8 @@ class HttpTransport:
         held = [lane for lane in self._lanes if lane.is_open]
         # A tenth is left to other programs on this machine, and to ours.
         self.max_lanes = max(1, min(self.max_lanes, len(held) * 9 // 10))
-        for lane in held[self.max_lanes :]:
+        given_up = len(held) - self.max_lanes
+        for lane in [lane for lane in held if not lane.is_reserved][:given_up]:
             lane.give_up()
 
 
@@ -368,9 +383,10 @@ def _lanes_by_files() -> int:
 class _HttpLane:
     """A lane of an ``HttpTransport``."""
 
-    __slots__ = ("_connection", "_scope", "_transport")
+    __slots__ = ("_connection", "_scope", "_transport", "is_reserved")
 
-    def __init__(self, transport: HttpTransport) -> None:
+    def __init__(self, transport: HttpTransport, *, is_reserved: bool = False) -> None:
+        self.is_reserved = is_reserved
         self._transport = transport
         self._connection = transport.connection()
         self._scope: anyio.CancelScope | None = None
@@ -381,7 +397,8 @@ class _HttpLane:
 
     @property
     def surplus(self) -> bool:
-        return self._transport.lanes > self._transport.max_lanes
+        transport = self._transport
+        return not self.is_reserved and transport.lanes > transport.max_lanes
 
     def give_up(self) -> None:
         """End the question under way with ConnectionRefusedByLimitError."""

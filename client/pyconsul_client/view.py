@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .client import Client
     from .first_fetches import Question
     from .responses import Response
+    from .sentinels import Sentinels
     from .transport import Lane, Transport
 
 __all__ = ["Ask", "Mode", "Rules", "Verdict", "View", "ViewCore", "Views"]
@@ -32,6 +33,7 @@ __all__ = ["Ask", "Mode", "Rules", "Verdict", "View", "ViewCore", "Views"]
 PATIENCE_S = 5.0
 """Patient views go on after this even if nobody told them to begin."""
 
+Park = Callable[["View"], bool]
 OnChange = Callable[[Query], None]
 OnError = Callable[[Query, ClientError, float], None]
 
@@ -40,12 +42,12 @@ class View:
     """The data of one query, kept up to date while its ``Views`` lives."""
 
     __slots__ = (
-        "_core",
         "_on_change",
         "_on_error",
         "_scope",
         "_stopped",
         "_waiters",
+        "core",
         "data",
         "error",
         "query",
@@ -60,6 +62,8 @@ class View:
         on_error: OnError | None = None,
     ) -> None:
         self.query = query
+        self.core = core
+        """The rules it goes by; for ``Sentinels``."""
         self.error: ClientError | None = None
         """Why the last question failed; ``None`` once one succeeded again."""
         # Copies of the core's: a template of a thousand views reads both of each.
@@ -67,7 +71,6 @@ class View:
         """Whether an answer (of existing or missing data) has come."""
         self.data: Any = core.data
         """The decoded answer (see ``Kind``); ``None`` when missing."""
-        self._core = core
         self._on_change = on_change
         self._on_error = on_error
         self._scope: anyio.CancelScope | None = None
@@ -77,7 +80,7 @@ class View:
     @property
     def index(self) -> int:
         """The index of the data; 0 before the first answer and after errors."""
-        return self._core.index
+        return self.core.index
 
     async def wait_ready(self) -> None:
         """Return once :attr:`ready` is true."""
@@ -103,20 +106,29 @@ class View:
         if self._scope is not None:
             self._scope.cancel()
 
-    async def run(self, transport: Transport) -> None:
-        """Ask until stopped or cancelled; ``Views`` calls this."""
+    def lane(self, transport: Transport) -> Lane | None:
+        """Return a lane to wait on, ``None`` when there is none."""
+        return transport.lane()
+
+    async def run(self, transport: Transport, park: Park | None = None) -> None:
+        """Ask until stopped or cancelled; ``Views`` calls this.
+
+        ``park`` may take the view over when it has data and no lane.
+        """
         import anyio
 
         if self._scope is not None:
-            raise RuntimeError("a view runs once")
+            raise RuntimeError("a view runs once at a time")
         lane: Lane | None = None
         with anyio.CancelScope() as self._scope:
             try:
                 # Stopped before the task began: there was no scope to cancel.
                 while not self._stopped:
-                    if lane is None and self._core.index and self.query.blocking:
-                        lane = transport.lane()
-                    ask = self._core.ask(
+                    if lane is None and self.core.index and self.query.blocking:
+                        lane = self.lane(transport)
+                        if lane is None and self._is_parked(park):
+                            return
+                    ask = self.core.ask(
                         anyio.current_time(), may_block=lane is not None
                     )
                     if ask.delay > 0:
@@ -125,7 +137,7 @@ class View:
                         await self._ask(transport, lane, ask)
                     except ConnectionRefusedByLimitError:
                         # Too many connections: without a lane this view polls.
-                        self._core.unanswered()
+                        self.core.unanswered()
                         if lane is not None:
                             await lane.aclose()
                             lane = None
@@ -135,12 +147,25 @@ class View:
             finally:
                 if lane is not None:
                     await lane.aclose()
+                self._scope = None
+
+    def _is_parked(self, park: Park | None) -> bool:
+        """Let others ask from now on, unless something has to be asked at once."""
+        return park is not None and not self.core.is_unsettled and park(self)
+
+    def again(self, *, certain: bool) -> Ask:
+        """Return a question to ask now, ``certain`` ones of the leader."""
+        import anyio
+
+        if certain:
+            self.core.doubt()
+        return self.core.ask(anyio.current_time(), may_block=False, is_urgent=True)
 
     def first(self) -> Ask:
         """Return the first question; ``take`` or ``fail`` follows."""
         import anyio
 
-        return self._core.ask(anyio.current_time(), may_block=False)
+        return self.core.ask(anyio.current_time(), may_block=False)
 
     async def _ask(self, transport: Transport, lane: Lane | None, ask: Ask) -> None:
         target = self.query.target(ask.params())
@@ -159,12 +184,12 @@ class View:
     def take(self, response: Response) -> None:
         """Judge an answer, and tell of a change."""
         try:
-            verdict = self._judge(response)
+            verdict = self.judge(response)
         except ClientError as error:
             self.fail(error)
             return
         self.error = None
-        core = self._core
+        core = self.core
         self.ready, self.data = core.ready, core.data
         if verdict is Verdict.CHANGED:
             for waiter in self._waiters:
@@ -176,10 +201,10 @@ class View:
         import anyio
 
         if isinstance(error, ConnectionRefusedByLimitError):
-            self._core.unanswered()
+            self.core.unanswered()
             return
         self.error = error
-        delay = self._core.failed(
+        delay = self.core.failed(
             anyio.current_time(),
             retryable=error.retryable,
             retry_after=error.retry_after if isinstance(error, ApiError) else None,
@@ -187,12 +212,13 @@ class View:
         if self._on_error is not None:
             self._on_error(self.query, error, delay)
 
-    def _judge(self, response: Response) -> Verdict:
+    def judge(self, response: Response) -> Verdict:
+        """Take an answer; raises what it says went wrong."""
         status, body = response.status, response.body
         if status != 200 and not (status == 404 and self.query.missing_is_data):
             raise error_of(response)
         digest = hashlib.blake2b(body, digest_size=16, salt=b"%d" % status).digest()
-        return self._core.answered(
+        return self.core.answered(
             freshness_of(response.headers),
             digest,
             lambda: decode(self.query, status, body),
@@ -264,6 +290,8 @@ class Views:
         self._rules = rules or Rules()
         self._views: dict[Query, View] = {}
         self._group: TaskGroup | None = None
+        self._sentinels: Sentinels | None = None
+        self._can_park = False
         self._patient: list[View] | None = [] if patient else None
         # Jitter only: nothing here needs to be unguessable.
         self._random = random.Random()
@@ -297,6 +325,11 @@ class Views:
     def __len__(self) -> int:
         return len(self._views)
 
+    @property
+    def guarded(self) -> int:
+        """How many views have no connection, and sentinels that tell of changes."""
+        return 0 if self._sentinels is None else self._sentinels.core.guarded
+
     def get(self, query: Query) -> View:
         """Return the query's view, started when it is new. Never waits."""
         view = self._views.get(query)
@@ -309,25 +342,57 @@ class Views:
                 blocking=query.blocking,
                 monotonic=query.monotonic,
             )
-            view = View(query, core, self._on_change, self._on_error)
+            view = View(query, core, self._changed, self._on_error)
             self._views[query] = view
             self._start(view)
         return view
 
-    def _start(self, view: View) -> None:
+    def _changed(self, query: Query) -> None:
+        if self._sentinels is not None and (view := self._views.get(query)):
+            self._sentinels.explain(query, view.index)
+        self._on_change(query)
+
+    def _soon(self, question: Question) -> bool:
+        """Ask without a task for it, if that can be."""
         # Not every transport can; those of tests have what they need alone.
         soon = cast(
             "Callable[[Question], bool] | None",
             getattr(self._client.transport, "soon", None),
         )
-        if soon is None or not soon(_First(view, self._go_on)):
+        return soon is not None and soon(question)
+
+    def _start(self, view: View) -> None:
+        if self._soon(_First(view, self._go_on)):
+            self._can_park = True
+        else:
             self._run(view)
+
+    def _park(self, view: View) -> bool:
+        """Let a view without a connection be asked when it may have changed."""
+        assert self._group is not None
+        if not self._can_park:
+            return False
+        if self._sentinels is None:
+            from .sentinels import Sentinels
+
+            self._sentinels = Sentinels(
+                self._client.transport,
+                self._soon,
+                self._group,
+                self._rules,
+                run=self._run,
+                fail=self._fail,
+            )
+        return self._sentinels.park(view)
+
+    def _fail(self, error: Exception) -> None:
+        assert self._group is not None
+        self._group.start_soon(_raise, error)
 
     def _go_on(self, view: View, error: Exception | None) -> None:
         """Let a view ask on once its first question is settled."""
         if error is not None:
-            assert self._group is not None
-            self._group.start_soon(_raise, error)
+            self._fail(error)
         elif self._patient is not None and view.ready:
             self._patient.append(view)
         else:
@@ -335,7 +400,7 @@ class Views:
 
     def _run(self, view: View) -> None:
         assert self._group is not None
-        self._group.start_soon(view.run, self._client.transport)
+        self._group.start_soon(view.run, self._client.transport, self._park)
 
     def begin(self) -> None:
         """End the patience of patient views."""
@@ -354,6 +419,8 @@ class Views:
         """Stop the views of all other queries."""
         for query in [query for query in self._views if query not in queries]:
             self._views.pop(query).stop()
+            if self._sentinels is not None:
+                self._sentinels.drop(query)
 
 
 async def _raise(error: Exception) -> None:

@@ -46,6 +46,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """Pause after an error that asking again will hardly heal, such as 403."""
     poll_interval: float = 10.0
     """Pause of views that cannot block: no index, or no connection left."""
+    guarded_interval: float = 300.0
+    """The same while sentinels tell of changes (``sentinel_core.py``)."""
     confirm_empty: bool = True
 
 
@@ -134,12 +136,27 @@ class ViewCore:
         self._asked: Ask | None = None
         self._mode_reset()
 
-    def ask(self, now: float, *, may_block: bool = True) -> Ask:
-        """Return the next question; without ``may_block`` one answered at once."""
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the last answer was no good: there is more to ask at once."""
+        return not self.ready or self._again or self._failures > 0
+
+    def doubt(self) -> None:
+        """Ask the leader next: it knows at least what others have told of."""
+        self._mode = Mode.DEFAULT
+
+    def ask(
+        self, now: float, *, may_block: bool = True, is_urgent: bool = False
+    ) -> Ask:
+        """Return the next question; without ``may_block`` one answered at once.
+
+        ``is_urgent`` ones need no pause between polls.
+        """
         may_block = may_block and self.blocking
         index = self.index if may_block else 0
         held = max(self._not_before - now, 0.0)
-        if self.ready and not (may_block or self._again or self._failures):
+        is_calm = self.ready and not (self._again or self._failures)
+        if is_calm and not (may_block or is_urgent):
             held = self.rules.poll_interval * self._random.uniform(0.9, 1.1)
         delay = held + self._take_token(now + held)
         wait = self.rules.wait if index else 0.0

@@ -28,6 +28,8 @@ ROUNDS = 7
 CHANGES = 60
 PAUSE_S = 0.15
 """Apart: a view asks at most ten times a second."""
+APART_S = 8.0
+"""Between changes of services without a connection: one round of questions each."""
 JINJA = (
     "{% for s in services() %}backend {{ s.name }}\n"
     "{% for i in service(s.name) %}"
@@ -147,10 +149,13 @@ def changes(run: Agent, template: Path, folder: Path, goal: str) -> None:
 
 
 def limited(template: Path, folder: Path) -> None:
-    """Print how 1,001 dependencies settle where a client may have 200 connections."""
+    """Print how 1,001 dependencies settle where a client may have 200 connections.
+
+    Then changes of services far apart: most views have no connection.
+    """
     with agent(pin=False) as run:
         seed(run)
-        with daemon(run, template, folder) as (pid, _):
+        with daemon(run, template, folder) as (pid, target):
             started, seen = time.perf_counter(), -1
             while (now := connections(pid)) != seen or now > 200:
                 seen = now
@@ -163,6 +168,22 @@ def limited(template: Path, folder: Path) -> None:
             print(
                 f"  limit of 200: settled at {seen} sockets within"
                 f" {time.perf_counter() - started - 10:.0f} s, then {share:.1f} % CPU"
+            )
+            delays: list[float] = []
+            for n in range(0, 1000, 91):
+                number = next(_ports)
+                wanted = f":{8000 + number}\n".encode()
+                started = time.perf_counter()
+                register(run, "n000", "10.5.0.1", f"svc{n:04d}", number)
+                while wanted not in target.read_bytes():
+                    if time.perf_counter() - started > 60:
+                        raise RuntimeError("a change was not rendered")
+                    time.sleep(0.0005)
+                delays.append((time.perf_counter() - started) * 1000)
+                time.sleep(APART_S)
+            print(
+                f"  a change there: p50 {quantile(delays, 0.5):.0f} ms, least"
+                f" {min(delays):.0f}, most {max(delays):.0f}"
             )
 
 

@@ -4,7 +4,7 @@
 
 Shown are the seconds until the file is there, wall and CPU, what the process
 takes of a CPU over the next seconds while nothing changes, and the time of one
-change: of a view that polls, beyond the connections an agent takes, it may be 10 s.
+change: of a view beyond the connections an agent takes, a sentinel tells.
 Nothing here asserts a time.
 """
 

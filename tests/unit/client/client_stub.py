@@ -153,9 +153,15 @@ class StubAgent:
         params = dict(parse_qsl(parts.query, keep_blank_values=True))
         path = unquote(parts.path)
         asked = int(params.get("index", 0))
+
+        def answer():
+            if "keys" not in params:
+                return self._things.get(path, (1, 404, b""))
+            # The index of the names below a prefix is that of all of these keys.
+            found = [thing for key, thing in self._things.items() if path in key]
+            return sum(thing[0] for thing in found) + 1, 200, b'["x/"]'
+
         async with self._condition:
             if asked:
-                await self._condition.wait_for(
-                    lambda: self._things.get(path, (1,))[0] != asked
-                )
-            return self._things.get(path, (1, 404, b""))
+                await self._condition.wait_for(lambda: answer()[0] != asked)
+            return answer()
