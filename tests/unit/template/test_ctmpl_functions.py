@@ -11,7 +11,7 @@ from ctmpl_fixture import FixtureViews, render
 
 from pyconsul_client import interfaces
 from pyconsul_client.sockaddr import Interface
-from pyconsul_template.ctmpl import regex
+from pyconsul_template.ctmpl import functions, regex
 from pyconsul_template.ctmpl.errors import GoExecError
 from pyconsul_template.ctmpl.yaml_parse import parse_yaml
 from pyconsul_template.render import TemplateError
@@ -71,6 +71,13 @@ from pyconsul_template.render import TemplateError
          '"é" = 0.0000001\n\n[a]\n  f = [[{x = 1.0}]]\n\n  [[a.b]]\n    c = 1000000000000000000000.0\n\n  [[a.b]]\n    [a.b.d]\n\n[[z]]\n  [z.y]'),
         ('{{index (tree "cfg/db") 0 | toTOML}}',
          'Path = "cfg/db/host"\nKey = "host"\nValue = "h1"\nCreateIndex = 0\nModifyIndex = 7\nLockIndex = 0\nFlags = 0\nSession = ""'),
+        ('{{regexReplaceAll "[[:^alpha:]]" "-" "a1é"}} {{regexReplaceAll `[\\D]` "" "a1é2"}}'
+         ' {{regexReplaceAll `\\p{Lu}` "U" "aÀB"}} {{regexMatch `^[\\pZ\\PL]$` "a"}}', "a-- 12 aUU false"),
+        ('{{regexMatch "a{,2}" "a{,2}"}} {{regexReplaceAll "{" "" "{a}"}} {{regexMatch "^a{2,3}$" "aa"}}',
+         "true a} true"),
+        ('{{parseFloat "1_000"}} {{parseFloat "0x1p-2"}} {{parseFloat "-inf"}} {{parseFloat "nan"}} {{parseFloat "1e-400"}}',
+         "1000 0.25 -Inf NaN 0"),
+        ('{{toUpper "straße ﬁ"}} {{toTitle "ǆ ß"}} {{toLower "ΑΣ İ"}}', "STRAßE ﬁ ǅ ß ασ i"),
         ('{{key "app/json" | parseJSON | toYAML}}', 'big: 1.2345678e+07\nf: 1.5\nl:\n- 1\n- two\n- null\n- true\nm:\n  a: 1\n  b: 2\n"n": 1\ns: x<y&z'),
         ('{{range services}}{{if eq .Name "db"}}{{toJSON .}}{{end}}{{end}}', '{"Name":"db","Tags":["primary"]}'),
         # sprig
@@ -115,6 +122,11 @@ def test_gives(template: str, text: str, monkeypatch: pytest.MonkeyPatch) -> Non
         ('{{loop 1000000}}', "turns"),
         ('{{join "," (parseJSON "[1]")}}', "expected []string; got []interface {}"),
         ('{{containsAll (split "," "a") "a"}}', "expected []interface {}; got []string"),
+        ('{{regexMatch "a{1001}" "a"}}', "invalid repeat count"),
+        ('{{regexMatch `\\p{Nope}` "a"}}', "invalid character class range"),
+        ('{{parseFloat "1e400"}}', "value out of range"),
+        ('{{parseFloat "+nan"}}', "invalid syntax"),
+        ('{{parseFloat "1__0"}}', "invalid syntax"),
         ('{{toTOML "a"}}', "top-level values must be Go maps"),
         ('{{toJSON (loop 3)}}', "unsupported type"),
         ('{{mustEnv "NOPE_X"}}', "NOPE_X is not set"),
