@@ -129,7 +129,7 @@ def test_a_service_is_over_when_its_nodes_are(cluster: Cluster) -> None:
 
 
 def test_output_comes_while_the_command_runs(cluster: Cluster) -> None:
-    command = "echo first; sleep 2; head -c 9000 /dev/zero | tr '\\0' x; sleep 60 &"
+    command = "echo first; sleep 4; head -c 9000 /dev/zero | tr '\\0' x; sleep 60 &"
     began = time.monotonic()
     with begin(
         cluster.clients[1], "-verbose", "-wait=1s", "-node=^s2$", command
