@@ -194,10 +194,8 @@ class Pools:
     async def leave(self) -> None:
         """Leave gracefully: the WAN first, then the LAN."""
         for pool in reversed(self.all()):
-            if sum(m.status is Status.ALIVE for m in pool.members()) > 1:
-                # With nobody left to tell, there is nothing to wait for.
-                with contextlib.suppress(ConsulError):
-                    await pool.leave()
+            with contextlib.suppress(ConsulError):
+                await pool.leave()
 
     async def stop(self) -> None:
         """Close the sockets."""

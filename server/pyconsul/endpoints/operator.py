@@ -80,9 +80,13 @@ def remove_peer_by_address(
 
 
 def _remove(server: Server, peer: Peer) -> Future[Reply]:
-    _log.warning("removed Raft peer: id=%s address=%s", peer.id, peer.address)
     removed = server.log.change_membership(lambda known: known.without(peer.id))
-    return then(removed, lambda _: Reply(True))
+
+    def done(_: object) -> Reply:
+        _log.warning("removed Raft peer: id=%s address=%s", peer.id, peer.address)
+        return Reply(True)
+
+    return then(removed, done)
 
 
 def transfer_leader(

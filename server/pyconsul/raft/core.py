@@ -114,8 +114,10 @@ class Raft(Following):
         changed = [k for k in old.keys() | fresh.keys() if old.get(k) != fresh.get(k)]
         if len(changed) > 1:
             raise ConfigurationError("a change may touch one server only")
-        if len(fresh) != len(new.servers) or not new.voters():
-            raise ConfigurationError("ids must differ and one voter must remain")
+        if len(fresh) != len(new.servers):
+            raise ConfigurationError("found duplicate ID in configuration")
+        if not new.voters():
+            raise ConfigurationError("need at least one voter in configuration")
         index = self.propose(encode_configuration(new), CONFIGURATION)
         self._adopt(index, new)
         return index

@@ -46,8 +46,11 @@ class Leaving:
         if self._memberlist_left or not self._intent_sent:
             return
         self._memberlist_left = True
-        delay = self._host.settings.leave_propagate_delay_s
-        self._host.at(self._host.now + delay, self._done)
+        host = self._host
+        # With nobody left to tell, there is nothing to wait for.
+        spreads = host.has_alive_peers()
+        delay = host.settings.leave_propagate_delay_s if spreads else 0.0
+        host.at(host.now + delay, self._done)
 
     def _leave_memberlist(self) -> None:
         if self._intent_sent:

@@ -57,7 +57,19 @@ def test_a_lone_node_leaves_at_once() -> None:
     pool = VirtualPool()
     pool.add("a")
     pool.do("a", lambda serf: serf.leave(pool.now))
-    assert pool.run(9.0, until=lambda: bool(pool.of("a", LeaveDone)))
+    assert pool.run(0.0, until=lambda: bool(pool.of("a", LeaveDone)))
+
+
+def test_one_whose_peers_have_all_failed_leaves_at_once_and_notes_it() -> None:
+    pool = pool_of("a")
+    log = SnapshotLog()
+    pool.add("b", snapshot=log.state())
+    pool.join("b", "a")
+    pool.cut.add("a")
+    assert pool.run(60.0, until=lambda: pool.status("b", "a") is Status.FAILED)
+    pool.do("b", lambda serf: serf.leave(pool.now))
+    assert pool.run(0.0, until=lambda: bool(pool.of("b", LeaveDone)))
+    assert pool.of("b", SnapshotLine)[-1].text == "leave"
 
 
 def test_crash_is_failed_and_comes_back_by_reconnect() -> None:
