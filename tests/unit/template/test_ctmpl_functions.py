@@ -107,7 +107,7 @@ def test_gives(template: str, text: str, monkeypatch: pytest.MonkeyPatch) -> Non
         ('{{parseInt "1.5"}}', 'parseInt: strconv.ParseInt: parsing "1.5": invalid syntax'),
         ('{{parseInt "9223372036854775808"}}', "value out of range"),
         ('{{parseUint "-1"}}', "invalid syntax"),
-        ('{{parseFloat "1_0"}}', "invalid syntax"),
+        ('{{parseFloat "1_"}}', "invalid syntax"),
         ('{{parseBool "maybe"}}', 'strconv.ParseBool: parsing "maybe"'),
         ('{{parseJSON "{"}}', "error calling parseJSON"),
         ('{{parseJSON "NaN"}}', "error calling parseJSON"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,8 +30,11 @@ WORD = 1 << 64
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _FLOAT = re.compile(
-    r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?i:inf|infinity|nan)", re.ASCII
+    r"[+-]?(?:0[xX](?:[0-9a-fA-F_]+\.?[0-9a-fA-F_]*|\.[0-9a-fA-F_]+)[pP][+-]?[0-9_]+"
+    r"|(?:[0-9_]+\.?[0-9_]*|\.[0-9_]+)(?:[eE][+-]?[0-9_]+)?"
+    r"|(?i:inf|infinity))|(?i:nan)"
 )
+_MISPLACED = re.compile(r"(?<![0-9a-fA-FxX])_|_(?![0-9a-fA-F])")
 
 
 def _int64(value: int) -> Long:
@@ -161,11 +165,17 @@ def parse_float(text: str) -> float:
     """Return a number; 0 for an empty text."""
     if not text:
         return 0.0
-    if not _FLOAT.fullmatch(text):
-        raise GoExecError(
-            f"parseFloat: strconv.ParseFloat: parsing {quoted(text)}: invalid syntax"
-        )
-    return float(text)
+    start = f"parseFloat: strconv.ParseFloat: parsing {quoted(text)}"
+    if not _FLOAT.fullmatch(text) or _MISPLACED.search(text):
+        raise GoExecError(f"{start}: invalid syntax")
+    plain = text.replace("_", "")
+    try:
+        value = float.fromhex(plain) if "0x" in plain.lower() else float(plain)
+    except OverflowError:
+        value = math.inf
+    if math.isinf(value) and "n" not in plain.lower():
+        raise GoExecError(f"{start}: value out of range")
+    return value
 
 
 def parse_bool(text: str) -> bool:
@@ -219,7 +229,26 @@ base64_url_decode = _decode("base64URLDecode", "-_")
 
 def to_title(text: str) -> str:
     """Return the text with the first letter of each word in upper case."""
-    return re.sub(r"(?<!\w)\w", lambda found: found[0].upper(), text)
+    return re.sub(r"(?<!\w)\w", lambda found: _one(found[0], found[0].title()), text)
+
+
+def to_upper(text: str) -> str:
+    """Return the text in upper case, letter by letter."""
+    if text.isascii():
+        return text.upper()
+    return "".join(_one(char, char.upper()) for char in text)
+
+
+def to_lower(text: str) -> str:
+    """Return the text in lower case, letter by letter."""
+    if text.isascii():
+        return text.lower()
+    return "".join(char.lower()[:1] for char in text)
+
+
+def _one(char: str, changed: str) -> str:
+    """Return a changed letter, or the letter where Go knows no single one for it."""
+    return changed if len(changed) == 1 else char
 
 
 def loop(first: Any, stop: Any = None) -> Loop:

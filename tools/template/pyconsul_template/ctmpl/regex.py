@@ -6,6 +6,7 @@ What Go's engine lacks (look-around, back-references) is refused as there.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -28,11 +29,10 @@ _CLASSES = {
     "xdigit": "0-9A-Fa-f",
 }
 _PERL = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\f\r "}
-_UNICODE = {
-    "L": "^\\W\\d_",
-    "Nd": r"\d",
-    "N": r"\d",
-}
+_CATEGORY = re.compile(r"Any|[CLMNPSZ][a-z]?")
+_REPEAT = re.compile(r"\{([0-9]+)(?:,([0-9]*))?\}")
+REPEAT_MAX = 1000
+"""Times that a repetition may ask for, as in Go."""
 _POSIX = re.compile(r"\[:(\^?)(\w+):\]")
 _GROUP = re.compile(
     r"\(\?(?:P?<(?P<name>\w+)>|(?P<flags>[imsU]*(?:-[imsU]+)?)(?P<end>[:)]))"
@@ -43,6 +43,38 @@ PATTERN_CHARS_MAX = 4096
 
 def _bad(text: str, what: str) -> GoExecError:
     return GoExecError(f"error parsing regexp: {what}: `{text}`")
+
+
+def _ranges(is_in: Callable[[int], bool], codes: range) -> str:
+    """Return the part of a class that holds those of the codes."""
+    found: list[str] = []
+    start: int | None = None
+    for code in range(codes.start, codes.stop + 1):
+        is_here = code < codes.stop and is_in(code)
+        if is_here and start is None:
+            start = code
+        elif not is_here and start is not None:
+            found.append(f"\\U{start:08x}-\\U{code - 1:08x}")
+            start = None
+    return "".join(found)
+
+
+@lru_cache
+def _without(inner: str) -> str:
+    """Return the part of a class that holds all but some of ASCII."""
+    one = re.compile(f"[{inner}]")
+    rest = _ranges(lambda code: not one.match(chr(code)), range(128))
+    return rest + "\x80-\U0010ffff"
+
+
+@lru_cache(16)
+def _category(name: str, *, is_not: bool) -> str:
+    """Return the part of a class that holds a general category of Unicode."""
+    wanted = "" if name == "Any" else name
+    return _ranges(
+        lambda code: unicodedata.category(chr(code)).startswith(wanted) != is_not,
+        range(0x110000),
+    )
 
 
 class _Translator:
@@ -78,9 +110,11 @@ class _Translator:
                 case "^":
                     self._out.append(r"(?:^|(?<=\n))" if self._multiline else r"\A")
                     self._at += 1
-                case "*" | "+" | "?" | "}":
-                    self._out.append(char)
+                case "{" if not _REPEAT.match(text, self._at):
+                    self._out.append("\\{")
                     self._at += 1
+                case "*" | "+" | "?" | "{":
+                    self._repeat()
                     if text.startswith("+", self._at):
                         raise _bad(text, "invalid nested repetition operator")
                 case _:
@@ -90,6 +124,17 @@ class _Translator:
         if self._groups:
             raise _bad(text, "missing closing )")
         return "".join(self._out) + ")" * extra
+
+    def _repeat(self) -> None:
+        found = _REPEAT.match(self._text, self._at)
+        if found is None:
+            self._out.append(self._text[self._at])
+            self._at += 1
+            return
+        if any(int(times[:10]) > REPEAT_MAX for times in found.groups() if times):
+            raise _bad(found[0], "invalid repeat count")
+        self._out.append(found[0])
+        self._at = found.end()
 
     def _open(self) -> None:
         text = self._text
@@ -143,7 +188,7 @@ class _Translator:
             return _PERL[char] if in_class else f"[{_PERL[char]}]"
         if char.lower() in _PERL:
             if in_class:
-                raise _bad(text, f"\\{char} in a class is not supported")
+                return _without(_PERL[char.lower()])
             return f"[^{_PERL[char.lower()]}]"
         if char in "pP":
             return self._property(is_not=char == "P", in_class=in_class)
@@ -172,12 +217,14 @@ class _Translator:
         else:
             name = text[self._at : self._at + 1]
             self._at += 1
-        inner = _UNICODE.get(name)
-        if inner is None or in_class:
-            raise _bad(text, f"the class {name} is not supported here")
-        if not is_not:
-            return f"(?u:[{inner}])"
-        return f"(?u:[{inner[1:] if inner[0] == '^' else '^' + inner}])"
+        if name.startswith("^"):
+            name, is_not = name[1:], not is_not
+        if not _CATEGORY.fullmatch(name):
+            raise _bad(text, "invalid character class range")
+        inner = _category(name, is_not=is_not)
+        if not inner:
+            raise _bad(text, f"the class {name} is empty")
+        return inner if in_class else f"[{inner}]"
 
     def _class(self) -> None:
         text = self._text
@@ -194,9 +241,9 @@ class _Translator:
             posix = _POSIX.match(text, self._at)
             if posix is not None:
                 inner = _CLASSES.get(posix[2])
-                if inner is None or posix[1]:
+                if inner is None:
                     raise _bad(text, "invalid character class range")
-                found.append(inner)
+                found.append(_without(inner) if posix[1] else inner)
                 self._at = posix.end()
             elif char == "\\":
                 found.append(self._escape(in_class=True))
