@@ -22,13 +22,17 @@ from typing import Any, cast
 import msgspec
 
 from pyconsul_client.yaml_text import to_yaml
+from pyconsul_template.grouping import (
+    HelperError,
+    by_key,
+    by_meta,
+    by_port,
+    by_tag,
+    parse_int,
+)
 
 INDENT_MAX = 1_000
 REPEAT_MAX = 100_000
-
-
-class HelperError(Exception):
-    """A helper was given a value it cannot take."""
 
 
 def _plain(value: object) -> Any:
@@ -102,13 +106,6 @@ def parse_bool(text: str) -> bool:
     if text in ("", "0", "f", "F", "FALSE", "false", "False"):
         return False
     raise HelperError(f"parse_bool: {text!r} is no boolean")
-
-
-def parse_int(text: str) -> int:
-    """Return a whole number, 0 for an empty text."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,19}|", text):
-        raise HelperError(f"parse_int: {text!r} is no whole number")
-    return int(text or "0")
 
 
 def parse_uint(text: str) -> int:
@@ -310,60 +307,6 @@ def contains_none(needles: Iterable[object], values: Any) -> bool:
 def contains_not_all(needles: Iterable[object], values: Any) -> bool:
     """Return whether a needle is not among the values."""
     return not contains_all(needles, values)
-
-
-def by_tag(instances: Iterable[Any]) -> dict[str, list[Any]]:
-    """Return services or instances by tag, tags sorted."""
-    groups: dict[str, list[Any]] = {}
-    for instance in instances:
-        for tag in instance.tags:
-            groups.setdefault(tag, []).append(instance)
-    return dict(sorted(groups.items()))
-
-
-def by_port(instances: Iterable[Any]) -> dict[int, list[Any]]:
-    """Return instances by port, ports sorted."""
-    groups: dict[int, list[Any]] = {}
-    for instance in instances:
-        groups.setdefault(instance.port, []).append(instance)
-    return dict(sorted(groups.items()))
-
-
-def by_key(pairs: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Return pairs by top folder, then by the rest of the key."""
-    groups: dict[str, dict[str, Any]] = {}
-    for pair in pairs:
-        top, slash, rest = pair.key.partition("/")
-        if slash:
-            groups.setdefault(top, {})[rest] = pair
-    return groups
-
-
-def by_meta(
-    names: str, instances: Iterable[Any], *, raw: bool = False
-) -> dict[str, list[Any]]:
-    """Return instances by service metadata ``"zone,weight|int"``, joined with ``_``.
-
-    What is no letter or digit becomes ``_``; not with ``raw``, or for one name
-    ``"zone|raw"``, where a missing value is empty.
-    """
-    groups: dict[str, list[Any]] = {}
-    for instance in instances:
-        parts: list[str] = []
-        for name in names.split(","):
-            field, _, kind = name.partition("|")
-            value = instance.meta.get(field)
-            if kind == "int":
-                parts.append(f"{parse_int(value or ''):05d}")
-            elif raw or kind == "raw":
-                parts.append(value or "")
-            elif kind:
-                raise HelperError(f"by_meta: {name!r}: {kind} is neither int nor raw")
-            else:
-                normal = re.sub(r"\W", "_", value) if value else f"_no_{field}_"
-                parts.append(normal)
-        groups.setdefault("_".join(parts), []).append(instance)
-    return dict(sorted(groups.items()))
 
 
 def explode(pairs: Iterable[Any]) -> dict[str, Any]:
