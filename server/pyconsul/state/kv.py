@@ -146,8 +146,15 @@ class KVTable:
 
     def reap(self, up_to: int) -> None:
         """Forget tombstones with an index of at most ``up_to``."""
-        for key in [k for k, index in self.tombstones.items() if index <= up_to]:
-            del self.tombstones[key]
+        stones = self.tombstones
+        gone = [key for key, index in stones.items() if index <= up_to]
+        if len(gone) > len(stones) // 2:
+            # Mostly all of them, and there may be very many: order what is left.
+            kept = {key: index for key, index in stones.items() if index > up_to}
+            self.tombstones, self.stones = kept, SortedKeys(kept)
+            return
+        for key in gone:
+            del stones[key]
             self.stones.discard(key)
 
     def end_session(self, index: int, session: Session) -> list[str]:

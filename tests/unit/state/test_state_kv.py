@@ -130,6 +130,22 @@ def test_prefix_indexes():
     assert log.store.kv_list("p/").index == 7
 
 
+@pytest.mark.parametrize("reaped", [2, 8])
+def test_reaping_few_or_most_tombstones_keeps_the_rest(reaped: int):
+    log = Log()
+    for number in range(10):
+        log.set(f"p/{number}")  # 1..10
+    for number in range(10):
+        log.kv("delete", f"p/{number}")  # 11..20
+    log.set("q")  # 21
+    log.reap(10 + reaped)  # 22
+    assert log.store.tombstone_max() == 20
+    for number in range(10):
+        # Who asks for what is reaped is told the index of the whole table.
+        expected = 21 if number < reaped else 11 + number
+        assert log.store.kv_list(f"p/{number}").index == expected
+
+
 def test_deleting_everything_leaves_no_tombstone():
     log = Log()
     log.set("a")
