@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from replicate_world import places, world
 from running_agent import RunningAgent, free_port
 
-__all__ = ["RunningAgent", "agent", "agents", "free_port"]
+__all__ = ["RunningAgent", "agent", "agents", "free_port", "places", "world"]
 
 
 @pytest.fixture

@@ -8,17 +8,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from recorded_cases import run_recorded
+from replicate_world import REPLICATE, until
 from running_agent import RunningAgent, free_port
 
-REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
 STATUS = "service/consul-replicate/statuses/"
 
 
@@ -85,13 +84,6 @@ class Side:
 
 
 Sides = tuple[Side, Side]
-
-
-def until(ready: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture

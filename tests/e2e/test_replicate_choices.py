@@ -8,46 +8,15 @@ import os
 import re
 import signal
 import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from replicate_world import (
-    ENVIRON,
-    REPLICATE,
-    Place,
-    World,
-    built,
-    daemon,
-    file,
-    good,
-    page,
-    run,
-    until,
-)
+from replicate_world import World, daemon, file, good, page, run, started, until
 from running_agent import free_port
 
 pytestmark = pytest.mark.timeout(300)
 LOCK_FLAGS = 3304740253564472344
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
-    with built(tmp_path_factory.mktemp("places")) as found:
-        yield found
-
-
-@pytest.fixture
-def world(places: tuple[Place, Place]) -> Iterator[World]:
-    with World(*places).faced() as made:
-        yield made
-
-
-def rows(place: Place, prefix: str) -> list[dict[str, Any]]:
-    status, found = place.agent.request("GET", f"/v1/kv/{prefix}?recurse")
-    return found if status == 200 else []
 
 
 def test_a_filter_chooses_pairs(world: World, tmp_path: Path) -> None:
@@ -100,9 +69,9 @@ def test_a_daemon_filters_and_rewrites_changes(world: World, tmp_path: Path) -> 
         world.one.delete("change/d")
         until(lambda: "d" not in world.two.pairs("change/"))
     # What is equal after rewriting is not written again.
-    before = rows(world.two, "change/")
+    before = world.two.rows("change/")
     good("-once", "-prefix=change/", *world.both, file(tmp_path, text))
-    assert rows(world.two, "change/") == before
+    assert world.two.rows("change/") == before
     wrong = file(tmp_path, 'rewrite { match = "("\nreplace = "x" }')
     assert run("-once", "-prefix=change/", *world.both, wrong).returncode == 15
     wrong = file(tmp_path, 'rewrite { match = "x"\nreplace = "\\\\7" }')
@@ -142,7 +111,7 @@ def test_locks_are_skipped_or_copied(world: World, tmp_path: Path) -> None:
         assert ("flags" in world.two.pairs(tree)) == copied
         assert ("held" in world.two.pairs(tree)) == copied
         assert ("belongs to a lock or semaphore" in said) == told
-        assert not any("Session" in row for row in rows(world.two, tree))
+        assert not any("Session" in row for row in world.two.rows(tree))
     assert run("-once", "-locks=maybe").returncode == 13
     assert run("-once", file(tmp_path, 'locks = "maybe"')).returncode == 15
 
@@ -281,9 +250,10 @@ def test_a_service_manager_is_told(world: World, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(where))
         manager.settimeout(60)
-        process = subprocess.Popen(
-            [*REPLICATE, config, *world.both],
-            env={**ENVIRON, "NOTIFY_SOCKET": str(where), "WATCHDOG_USEC": "200000"},
+        process = started(
+            config,
+            *world.both,
+            environ={"NOTIFY_SOCKET": str(where), "WATCHDOG_USEC": "200000"},
         )
         heard: list[str] = []
 

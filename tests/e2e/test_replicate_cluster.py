@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import base64
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cluster import Node, running
-
-REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
-
-
-def until(ready: Callable[[], bool], seconds: float = 40.0) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+from replicate_world import REPLICATE, until
 
 
 def pairs(node: Node, prefix: str) -> dict[str, str]:

@@ -13,17 +13,15 @@ import json
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster import Cluster, Node, running
+from replicate_world import REPLICATE, until
 from wan_front import WanFront
 
-REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
 FAST = (
     "-consul-retry-backoff=50ms",
     "-consul-retry-max-backoff=300ms",
@@ -31,13 +29,6 @@ FAST = (
 )
 pytestmark = pytest.mark.timeout(400)
 STATUS = "service/consul-replicate/statuses/"
-
-
-def until(ready: Callable[[], Any], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 class Site:

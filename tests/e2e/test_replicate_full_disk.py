@@ -5,35 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster import Cluster, Node
 from full_disk import TinyDisk, TinyDisks
+from replicate_world import REPLICATE, until
 from running_agent import free_port
 
 pytestmark = [
     pytest.mark.skipif(not TinyDisk.possible(), reason="may not mount file systems"),
     pytest.mark.timeout(400),
 ]
-REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
 MIB = 1 << 20
 SMALL = 200
 LARGE = 120
 """Keys of 100 kB each: more than the log has made room for ahead of need."""
-
-
-def until(ready: Callable[[], Any], seconds: float = 120.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := ready()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 def value_of(number: int, size: int = 100_000) -> bytes:

@@ -3,65 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from replicate_world import (
-    ENVIRON,
-    REPLICATE,
-    Place,
-    World,
-    built,
-    daemon,
-    file,
-    good,
-    page,
-    run,
-    until,
-)
-from running_agent import free_port
+from replicate_world import Instance, World, daemon, file, good, page, run, until
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
-    with built(tmp_path_factory.mktemp("places")) as found:
-        yield found
-
-
-@pytest.fixture
-def world(places: tuple[Place, Place]) -> Iterator[World]:
-    with World(*places).faced() as made:
-        yield made
-
-
-class Instance:
-    """A running replicator with a status page."""
-
-    def __init__(self, *flags: str) -> None:
-        self.port = free_port()
-        self.process = subprocess.Popen(
-            [*REPLICATE, *flags, f"-status-addr=127.0.0.1:{self.port}"], env=ENVIRON
-        )
-
-    def status(self) -> dict[str, Any]:
-        with contextlib.suppress(OSError):
-            return json.loads(page(self.port, "status"))[0]
-        return {}
-
-    @property
-    def leads(self) -> bool:
-        return self.status().get("leading", False)
-
-    def end(self, number: int) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(60)
 
 
 def test_one_works_and_the_other_takes_over(world: World) -> None:

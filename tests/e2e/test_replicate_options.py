@@ -17,7 +17,6 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,32 +24,19 @@ from agent_stub import certificates
 from replicate_world import (
     ENVIRON,
     REPLICATE,
-    Place,
     World,
-    built,
     daemon,
     file,
     good,
     page,
     run,
+    started,
     until,
 )
 from running_agent import free_port
 from wan_front import WanFront
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
-    with built(tmp_path_factory.mktemp("places")) as found:
-        yield found
-
-
-@pytest.fixture
-def world(places: tuple[Place, Place]) -> Iterator[World]:
-    with World(*places).faced() as made:
-        yield made
 
 
 def test_tokens_and_passwords_of_each_side(world: World, tmp_path: Path) -> None:
@@ -477,10 +463,7 @@ def test_progress_on_a_terminal(world: World) -> None:
     world.one.fill("many/", 400)
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal:
-        process = subprocess.Popen(
-            [*REPLICATE, "-once", "-prefix=many/", *world.both],
-            env=ENVIRON, stderr=theirs,
-        )  # fmt: skip
+        process = started("-once", "-prefix=many/", *world.both, stderr=theirs)
         os.close(theirs)
         shown = b""
         # A terminal that nobody holds any more is an error to its reader.

@@ -1,35 +1,40 @@
 """Two datacenters of one agent each, and pyconsul-replicate run between them.
 
 What the agents are asked is seen by a face in front of each (``wan_front.py``).
+The fixtures are those of ``tests/e2e/conftest.py``.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from running_agent import RunningAgent
+import pytest
+from running_agent import RunningAgent, free_port
 from wan_front import WanFront
 
 REPLICATE = [sys.executable, "-m", "pyconsul_replicate.cli"]
 ENVIRON = {k: v for k, v in os.environ.items() if not k.startswith("CONSUL_")}
 
 
-def until(ready: Callable[[], Any], seconds: float = 90.0) -> None:
+def until(ready: Callable[[], Any], seconds: float = 120.0) -> Any:
+    """Wait for a condition; return what fulfilled it."""
     end = time.monotonic() + seconds
-    while not ready():
+    while not (found := ready()):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+    return found
 
 
 class Place:
@@ -57,11 +62,14 @@ class Place:
             ]
             assert self.agent.request("PUT", "/v1/txn", ops)[0] == 200
 
-    def pairs(self, prefix: str) -> dict[str, str]:
+    def rows(self, prefix: str) -> list[dict[str, Any]]:
         status, rows = self.agent.request("GET", f"/v1/kv/{prefix}?recurse")
+        return rows if status == 200 else []
+
+    def pairs(self, prefix: str) -> dict[str, str]:
         return {
             row["Key"].removeprefix(prefix): base64.b64decode(row["Value"]).decode()
-            for row in (rows if status == 200 else [])
+            for row in self.rows(prefix)
         }
 
 
@@ -91,15 +99,52 @@ class World:
             yield self
 
 
-@contextlib.contextmanager
-def built(folder: Path) -> Generator[tuple[Place, Place]]:
-    """Run dc1 and dc2."""
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Place]]:
+    """Run dc1 and dc2 for the tests of a file."""
+    folder = tmp_path_factory.mktemp("places")
     with contextlib.ExitStack() as stack:
         found: list[Place] = []
         for name in ("dc1", "dc2"):
             found.append(Place(folder, name))
             stack.callback(found[-1].agent.stop)
         yield found[0], found[1]
+
+
+@pytest.fixture
+def world(places: tuple[Place, Place]) -> Iterator[World]:
+    """Put faces in front of them for one test."""
+    with World(*places).faced() as made:
+        yield made
+
+
+def started(
+    *flags: str, environ: dict[str, str] | None = None, stderr: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start it."""
+    env = {**ENVIRON, **(environ or {})}
+    return subprocess.Popen([*REPLICATE, *flags], env=env, stderr=stderr)
+
+
+class Instance:
+    """A running replicator with a status page."""
+
+    def __init__(self, *flags: str) -> None:
+        self.port = free_port()
+        self.process = started(*flags, f"-status-addr=127.0.0.1:{self.port}")
+
+    def status(self) -> dict[str, Any]:
+        with contextlib.suppress(OSError):
+            return json.loads(page(self.port, "status"))[0]
+        return {}
+
+    @property
+    def leads(self) -> bool:
+        return self.status().get("leading", False)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
 
 
 def run(*flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -120,7 +165,7 @@ def good(*flags: str, **environ: str) -> str:
 def daemon(
     *flags: str, ends: int = signal.SIGTERM
 ) -> Generator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([*REPLICATE, *flags], env=ENVIRON)
+    process = started(*flags)
     try:
         yield process
         process.send_signal(ends)
