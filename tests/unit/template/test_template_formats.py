@@ -208,3 +208,30 @@ def test_a_pair_has_its_bytes() -> None:
     views = FakeViews()
     views.answer(Queries().kv_key("k"), pair("k", b"\xff\x00a"))
     assert jinja("{{ kv('k').raw | length }} {{ kv('k').raw[0] }}", views) == "3 255"
+
+
+def test_records_as_yaml() -> None:
+    views = FakeViews()
+    views.answer(
+        Queries().service("web", passing=True), [entry("n1", "a", tags=("t",))]
+    )
+    found = jinja("{{ service('web') | toYAML }}", views)
+    assert "  Checks:\n  - CheckID: c\n" in found
+    assert "  Tags:\n  - t\n" in found
+    assert "(" not in found
+
+
+def test_keys_by_folder_are_relative_in_both_languages() -> None:
+    views = FakeViews()
+    views.answer(Queries().kv_prefix("p/"), [pair("p/a/b/c", "1"), pair("p/d", "2")])
+    text = (
+        "{% for top, l in (tree('p') | byKey).items() %}{% for k, p in l.items() %}"
+        "{{ top }} {{ k }} {{ p.key }} {{ p.path }}{% endfor %}{% endfor %}"
+    )
+    assert jinja(text, views) == "a b/c b/c p/a/b/c"
+    views.answer(Queries().kv_prefix("p"), [pair("p/a/b/c", "1"), pair("p/d", "2")])
+    go = "{{range $top, $l := tree `p` | byKey}}{{range $k, $p := $l}}"
+    go += "{{$top}} {{$k}} {{$p.Key}} {{$p.Path}}{{end}}{{end}}"
+    source = TemplateSource(contents=go, name="t", syntax="gotemplate")
+    found = open_template(source, Source(views)).render()
+    assert found.content == b"a b/c b/c p/a/b/c"

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 
 class HelperError(Exception):
     """A helper was given a value it cannot take."""
@@ -13,7 +15,8 @@ class HelperError(Exception):
 
 def parse_int(text: str) -> int:
     """Return a whole number, 0 for an empty text."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,19}|", text):
+    is_right = re.fullmatch(r"[+-]?[0-9]{1,19}|", text)
+    if not is_right or not -(1 << 63) <= int(text or "0") < 1 << 63:
         raise HelperError(f"parse_int: {text!r} is no whole number")
     return int(text or "0")
 
@@ -36,12 +39,12 @@ def by_port(instances: Iterable[Any]) -> dict[int, list[Any]]:
 
 
 def by_key(pairs: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Return pairs by top folder, then by the rest of the key."""
+    """Return pairs by top folder, then by the rest of the key, which is theirs."""
     groups: dict[str, dict[str, Any]] = {}
     for pair in pairs:
         top, slash, rest = pair.key.partition("/")
         if slash:
-            groups.setdefault(top, {})[rest] = pair
+            groups.setdefault(top, {})[rest] = replace(pair, key=rest)
     return groups
 
 

@@ -59,9 +59,8 @@ def _to_json(value: object, *, indent: int | None, escape: bool) -> str:
         separators=separators,
         ensure_ascii=False,
     )
-    if escape:
-        for char in "<>&":
-            text = text.replace(char, f"\\u{ord(char):04x}")
+    for char in "\u2028\u2029<>&" if escape else "\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
     return text
 
 
@@ -86,7 +85,17 @@ def to_unescaped_json_pretty(value: object) -> str:
 
 
 def _to_yaml(value: object) -> str:
-    return to_yaml(_plain(value))
+    return to_yaml(_with_lists(_plain(value)))
+
+
+def _with_lists(value: Any) -> Any:
+    """Return JSON's own types with lists for the tuples of records."""
+    if isinstance(value, dict):
+        found = cast("dict[str, Any]", value)
+        return {key: _with_lists(item) for key, item in found.items()}
+    if isinstance(value, list | tuple):
+        return [_with_lists(item) for item in cast("Iterable[Any]", value)]
+    return value
 
 
 def parse_json(text: str) -> Any:
@@ -110,7 +119,7 @@ def parse_bool(text: str) -> bool:
 
 def parse_uint(text: str) -> int:
     """Return a whole number from 0, 0 for an empty text."""
-    if not re.fullmatch(r"[0-9]{1,20}|", text):
+    if not re.fullmatch(r"[0-9]{1,20}|", text) or int(text or "0") >= 1 << 64:
         raise HelperError(f"parse_uint: {text!r} is no whole number from 0")
     return int(text or "0")
 
@@ -241,7 +250,19 @@ def replace_all(old: str, new: str, text: str) -> str:
     return text.replace(old, new)
 
 
+_OF_GO = re.compile(r"\[:\^?\w+:\]|\\[zpPQ]|\(\?[a-zA-Z]*U")
+"""Syntax of Go's patterns that Python has not, or not with the same sense."""
+
+
 def _pattern(name: str, pattern: str) -> re.Pattern[str]:
+    if _OF_GO.search(pattern):
+        from pyconsul_template.ctmpl.errors import GoExecError
+        from pyconsul_template.ctmpl.regex import compiled
+
+        try:
+            return compiled(pattern)
+        except GoExecError as error:
+            raise HelperError(f"{name}: {error}") from None
     try:
         return re.compile(pattern)
     except re.error as error:
