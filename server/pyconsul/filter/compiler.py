@@ -152,6 +152,10 @@ def _test(match: Match, kind: Kind) -> Predicate:
     return lambda found: (found or zero) != wanted
 
 
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def _coerce(kind: Kind, value: str, selector: str) -> tuple[Any, Any]:
     """The zero value of ``kind``, and ``value`` as that kind."""
     if kind is Kind.STRING:
@@ -160,14 +164,15 @@ def _coerce(kind: Kind, value: str, selector: str) -> tuple[Any, Any]:
         return (0, _integer(value)) if kind is Kind.INT else (False, _boolean(value))
     except ValueError as error:
         raise FilterError(
-            f'Failed to coerce value "{value}" for selector "{selector}": {error}'
+            f"Failed to coerce value {_quoted(value)} for selector"
+            f' "{selector}": {error}'
         ) from None
 
 
 def _integer(value: str) -> int:
     """Go's ``ParseInt`` with base 0."""
     if not _INTEGER.fullmatch(value):
-        raise ValueError(f'strconv.ParseInt: parsing "{value}": invalid syntax')
+        raise ValueError(f"strconv.ParseInt: parsing {_quoted(value)}: invalid syntax")
     digits = value.replace("_", "")
     sign, digits = (digits[:1], digits[1:]) if digits[0] in "+-" else ("", digits)
     if len(digits) > 80:
@@ -186,4 +191,4 @@ def _boolean(value: str) -> bool:
         return True
     if value in _FALSE:
         return False
-    raise ValueError(f'strconv.ParseBool: parsing "{value}": invalid syntax')
+    raise ValueError(f"strconv.ParseBool: parsing {_quoted(value)}: invalid syntax")

@@ -20,7 +20,7 @@ _BLANK = re.compile(r"[ \t\r\n]+")
 _IDENT = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _RAW = re.compile(r"`[^`]*`")
-_QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+_QUOTED = re.compile(r'"[^"]*"')
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.))"
 )
@@ -285,9 +285,9 @@ class _Parser:
         return None
 
     def value(self) -> str | None:
-        start = self.at
-        if self.selector() is not None:
-            return self.text[start : self.at]
+        selector = self.selector()
+        if selector is not None:
+            return ".".join(selector)
         found = _NUMBER.match(self.text, self.at)
         if found and self.text[found.end() : found.end() + 1] in " \t\r\n)":
             self.at = found.end()
@@ -313,7 +313,13 @@ class _Parser:
 
 
 def _unquote(text: str) -> str | None:
-    """Undo Go's escapes; ``None`` when one is invalid."""
+    """Undo Go's escapes; ``None`` when one is invalid, or a line ends.
+
+    The grammar ends a text at the first quote, so that one with a quote in it is
+    written between backquotes.
+    """
+    if "\n" in text:
+        return None
     if "\\" not in text:
         return text
     data = bytearray()

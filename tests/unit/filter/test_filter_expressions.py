@@ -135,7 +135,7 @@ def test_rows_of_catalog_service(text: str, rows: list[int] | None) -> None:
         ("not Checks.Status == passing", [3]),
         ("Checks is empty", [3]),
         ("Checks is not empty and not Checks.Status == critical", [1]),
-        ('Checks.Output contains "\\"down\\""', [2]),
+        ('Checks.Output contains `"down"`', [2]),
         ('Node.Meta.env == prod or Service.Address != ""', [1, 3]),
         ("Service.Tags contains blue", [1]),
     ],
@@ -229,10 +229,20 @@ def test_nesting_is_bounded() -> None:
 
 def test_go_escapes() -> None:
     node = Node(node='a\t"b"é')
-    assert compile_filter(r'Node == "a\t\"b\"\u00e9"', NODE)(node)
-    assert compile_filter(r'Node == "\x61\011\"b\"\xc3\xa9"', NODE)(node)
-    with pytest.raises(FilterError):
-        compile_filter(r'Node == "\q"', NODE)
+    assert compile_filter(r'Node == "a\t\x22b\x22\u00e9"', NODE)(node)
+    assert compile_filter(r'Node == "\x61\011\042b\042\xc3\xa9"', NODE)(node)
+    # A text ends at the first quote, whatever is before it.
+    for text in (r'Node == "\q"', r'Node == "a\"b"', 'Node == "a\nb"'):
+        with pytest.raises(FilterError, match="no match found"):
+            compile_filter(text, NODE)
+
+
+def test_a_selector_as_a_value_is_its_parts_with_dots() -> None:
+    node = Node(node="a.b")
+    for text in ("Node == a.b", 'Node == a["b"]', "Node == a[ `b` ]"):
+        assert compile_filter(text, NODE)(node)
+    with pytest.raises(FilterError, match=r'coerce value "a\\\\b" for selector'):
+        compile_filter(r"ServicePort == `a\b`", SERVICE_NODE)
 
 
 def test_cache_keeps_the_latest_expressions() -> None:
