@@ -45,6 +45,31 @@ def refuse_a_copied_id(cluster: Cluster) -> None:
     cluster.nodes.remove(late)
 
 
+def keep_out_a_cluster_of_its_own(cluster: Cluster) -> None:
+    """A new server with ``-bootstrap`` by mistake takes over nothing."""
+    stranger = cluster.add_server("stranger")
+    stranger.flags = ["-server", "-bootstrap"]
+    stranger.start()
+    stranger.eventually(
+        "/v1/status/leader", lambda who: who.startswith(stranger.address)
+    )
+    leader = cluster.leader(among=cluster.servers[:3])
+    wait_for_log(leader, "Server belongs to another cluster, not adding Raft peer")
+    wait_for_log(stranger, "Server belongs to another cluster, not adding Raft peer")
+    assert leader.get("/v1/kv/kept?raw") == "for ever"
+    assert len(stranger.get("/v1/status/peers")) == 1
+    assert len(leader.get("/v1/status/peers")) == 3
+    stranger.kill()
+    stranger.wipe()
+    stranger.flags = ["-server"]
+    stranger.start()
+    cluster.wait_voters(4)
+    assert stranger.request("PUT", "/v1/agent/leave", timeout=60)[0] == 200
+    cluster.wait_voters(3)
+    stranger.kill()
+    cluster.nodes.remove(stranger)
+
+
 def leave_with_the_leaders_word(cluster: Cluster) -> None:
     """A server that leaves hears that it is out, and waits no longer."""
     newcomer = cluster.add_server("s4")
@@ -104,6 +129,7 @@ def test_membership_of_a_real_cluster(tmp_path: Path) -> None:
         cluster.wait_voters(3)
         assert cluster.servers[2].put("/v1/kv/kept", b"for ever") is True
         refuse_a_copied_id(cluster)
+        keep_out_a_cluster_of_its_own(cluster)
         leave_with_the_leaders_word(cluster)
         move_everybody(cluster)
         recover_from_a_lost_quorum(cluster)

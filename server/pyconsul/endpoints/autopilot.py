@@ -73,6 +73,10 @@ class Autopilot:
         self.changes = RaftChanges(server)
         self._clock_ns = clock_ns
         self._timers: dict[str, TimerHandle] = {}
+        self._newcomers: set[str] = set()
+        """Servers that were asked who leads them."""
+        self._term = 0
+        """Counts starts and stops: answers to what was asked before are void."""
         self._started_s = 0.0
         self._round = 0
         self._stats: dict[str, RaftStats] = {}
@@ -94,6 +98,8 @@ class Autopilot:
             timer.cancel()
         self._timers.clear()
         self.changes.stop()
+        self._newcomers.clear()
+        self._term += 1
         self._round += 1
         self._stats.clear()
         self._health = AutopilotHealth()
@@ -130,6 +136,7 @@ class Autopilot:
             and len(configuration.servers) < _FEW
         ):
             return False
+        known = configuration.get(server.id)
         duplicate = rules.duplicate_of(configuration, server)
         if duplicate is not None:
             if not rules.may_replace(configuration, duplicate):
@@ -140,18 +147,71 @@ class Autopilot:
                     server.address,
                 )
                 return False
+        elif known is not None and known.address == server.address:
+            return False
+        if known is None and self.remote is not None:
+            self._ask_newcomer(server, self.remote)
+        else:
+            self._add(server)
+        return True
+
+    def _ask_newcomer(self, server: ServerMember, remote: Remote) -> None:
+        """Add a server unless another leads it, and with it a cluster of its own.
+
+        One that was started with ``-bootstrap`` by mistake has a log whose
+        entries look like ours: two leaders would have the same followers.
+        """
+        if server.id in self._newcomers:
+            return
+        try:
+            reply = remote.call(
+                server.address,
+                "Status.Leader",
+                EmptyRequest(),
+                timeout_s=STATS_TIMEOUT_S,
+            )
+        except ConsulError as error:
+            _log.warning('failed to ask server: id=%s error="%s"', server.id, error)
+            return
+        self._newcomers.add(server.id)
+        reply.add_done_callback(partial(self._newcomer_answered, self._term, server))
+
+    def _newcomer_answered(
+        self, term: int, server: ServerMember, done: Future[Reply]
+    ) -> None:
+        if term != self._term:
+            return  # the leader that asked is none any more
+        self._newcomers.discard(server.id)
+        error = None if done.cancelled() else done.exception()
+        if error is not None or done.cancelled():
+            # Looked at again with the next pass.
+            _log.warning('failed to ask server: id=%s error="%s"', server.id, error)
+            return
+        led_by: str = done.result().value
+        if rules.is_foreign(self._server.log.configuration, server, led_by):
+            _log.error(
+                "Server belongs to another cluster, not adding Raft peer. Stop it, "
+                "empty its data_dir and start it without -bootstrap: "
+                "name=%s address=%s leader=%s",
+                server.name,
+                server.address,
+                led_by,
+            )
+            return
+        self._add(server)
+
+    def _add(self, server: ServerMember) -> None:
+        configuration = self._server.log.configuration
+        duplicate = rules.duplicate_of(configuration, server)
+        if duplicate is not None:
             _log.info(
                 "removed server with duplicate address: address=%s", server.address
             )
             self._drop(duplicate.id)
-        known = configuration.get(server.id)
-        if known is not None and known.address == server.address:
-            return False
         self.changes.add(
             f"add {server.id} {server.address}",
             partial(_with_newcomer, server=server),
         )
-        return True
 
     def remove_server(self, server_id: str) -> None:
         """A server has left: it is no Raft peer any more."""

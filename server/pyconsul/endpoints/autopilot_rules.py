@@ -138,6 +138,15 @@ def may_replace(configuration: Configuration, peer: Peer) -> bool:
     return peer.suffrage != VOTER or (len(configuration.voters()) - 1) // 2 >= 1
 
 
+def is_foreign(configuration: Configuration, server: ServerMember, led_by: str) -> bool:
+    """Say whether a server that is no peer is led by somebody else than our peers.
+
+    ``led_by`` is its answer to ``Status.Leader``. Itself it can only lead alone.
+    """
+    ours = {peer.address for peer in configuration.servers} - {server.address}
+    return led_by != "" and led_by not in ours
+
+
 def with_newcomer(configuration: Configuration, server: ServerMember) -> Configuration:
     """Return the configuration with the server in it, at its address.
 

@@ -99,6 +99,8 @@ class FakeRemote:
     def __init__(self) -> None:
         self.stats: dict[str, RaftStats | ConsulError] = {}
         self.peers: dict[str, list[str] | ConsulError] = {}
+        self.leaders: dict[str, str | ConsulError] = {}
+        """By whom they are led; by nobody, unless it is said here."""
         self.asked: list[tuple[str, str]] = []
 
     def call(
@@ -110,6 +112,8 @@ class FakeRemote:
             self.stats if method == "Status.RaftStats" else self.peers
         )
         found = table.get(address, ConsulError("nobody there"))
+        if method == "Status.Leader":
+            found = self.leaders.get(address, "")
         if isinstance(found, ConsulError):
             future.set_exception(found)
         else:

@@ -111,6 +111,55 @@ def test_a_forming_cluster_gets_its_voters_at_once() -> None:
     run(main)
 
 
+def test_a_server_of_another_cluster_is_no_peer() -> None:
+    async def main() -> None:
+        fleet = Fleet()
+        fleet.log.configuration = peers(1, 2, 3)
+        fleet.log.lead(True)
+        fleet.well(2, 3, 4, 5)
+        fleet.remote.leaders = {
+            "10.0.0.4:8300": "10.0.0.4:8300",
+            "10.0.0.5:8300": "10.9.9.9:8300",
+            "10.0.0.6:8300": ConsulError("not listening yet"),
+            "10.0.0.7:8300": "10.0.0.2:8300",
+        }
+        fleet.tell("join", *(server(number) for number in range(2, 8)))
+        await asyncio.sleep(40)
+        # The last was a peer once, and has not heard yet that it is none.
+        added = {"10.0.0.7:8300"}
+        assert fleet.all_peers() == {f"10.0.0.{n}:8300" for n in (1, 2, 3)} | added
+        # Emptied and started anew it is led by nobody.
+        fleet.remote.leaders.clear()
+        await asyncio.sleep(11)
+        assert len(fleet.all_peers()) == 7
+        fleet.server.stop()
+
+    run(main)
+
+
+def test_a_cluster_of_its_own_at_the_address_of_a_peer_replaces_nobody() -> None:
+    async def main() -> None:
+        fleet = Fleet()
+        fleet.log.configuration = peers(1, 2, 3)
+        fleet.log.lead(True)
+        fleet.well(2, 3)
+        # Its disk was lost, and -bootstrap is still among its flags.
+        again = server(3, id=node_id(9))
+        fleet.remote.leaders["10.0.0.3:8300"] = "10.0.0.3:8300"
+        fleet.tell("join", server(2), again)
+        await asyncio.sleep(0.5)
+        assert fleet.log.configuration == peers(1, 2, 3)
+        await asyncio.sleep(40)
+        # The one that had the address is gone for good; it leaves a place.
+        assert fleet.log.configuration == peers(1, 2)
+        fleet.remote.leaders.clear()
+        await asyncio.sleep(11)
+        assert fleet.log.configuration.get(node_id(9)) is not None
+        fleet.server.stop()
+
+    run(main)
+
+
 def test_a_later_newcomer_must_be_stable_first() -> None:
     async def main() -> None:
         times = [0]
