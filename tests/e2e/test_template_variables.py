@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,20 @@ def write(folder: Path, **keys: Any) -> str:
     """Write a configuration; return the flag that names it."""
     (folder / "c.json").write_text(json.dumps(keys))
     return "-config=c.json"
+
+
+def asked(path: Path, target: str) -> str:
+    """Return the whole answer of a status socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(path))
+        client.sendall(f"GET /{target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.")
+    return answer.decode()
 
 
 def child(script: str, **more: Any) -> dict[str, Any]:
@@ -138,6 +153,8 @@ def test_a_value_is_in_no_log(
     state = run(tmp_path, "status", flag)
     assert state.returncode == 0, state.stderr
     assert "$PASSWORD" in state.stdout
+    for path in ("status", "metrics", "render", "render/0"):
+        assert SECRET not in asked(tmp_path / "status.sock", path)
     assert one.end() == 0
     for text in (one.text(), state.stdout, state.stderr):
         assert SECRET not in text

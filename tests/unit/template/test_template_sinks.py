@@ -59,6 +59,8 @@ def test_the_first_values_are_given_together_at_once() -> None:
     timers, found = Timers(), variables(A={"contents": "1"}, B={"contents": "2"})
     assert found.take(0, b"one\n", 10.0)
     assert not found.settle(timers, 10.0)
+    # Nothing to do by the clock while another is not there.
+    assert found.next_timer(timers) is None
     assert found.of("") == {}
     assert found.take(1, b"two\n\n", 10.0)
     assert found.settle(timers, 10.0)
@@ -118,6 +120,8 @@ def template(**keys: Any) -> dict[str, Any]:
     [
         ({"path": "l"}, {"command": "x"}, "command is not for a template of an"),
         ({"path": "l"}, {"backup": True}, "backup is not for a template of an"),
+        ({"path": "l"}, {"run_at_start": "always"}, "run_at_start is not for"),
+        ({"path": "l"}, {"symlinks": "replace"}, "symlinks is not for"),
         ({"path": "l"}, {"healthy": {"service": "x"}}, "healthy is not for"),
         ({"path": "l"}, {"destination": "/etc/f"}, "is not relative to"),
         ({"path": "l"}, {"destination": "../f"}, "is not relative to"),
@@ -148,6 +152,15 @@ def test_sets_have_members_and_paths_of_their_own() -> None:
     both = {"s": {"path": "l"}, "t": {"path": "./l"}}
     with pytest.raises(ConfigError, match="two have the same path"):
         settings(atomic_dir=both, template=[template(), template(atomic_dir="t")])
+
+
+def test_a_template_of_a_set_shows_its_command() -> None:
+    found = settings(
+        atomic_dir={"s": {"path": "l", "command": "reload it"}},
+        template=[template(), {"contents": "x", "destination": "g"}],
+    )
+    assert [str(plan.command) for plan in found.templates] == ["reload it", "None"]
+    assert found.templates[0].destination == str(Path("l/f").absolute())
 
 
 def text(content: bytes, mode: int | None = None) -> Text:

@@ -26,7 +26,13 @@ from pyconsul_template.files import checked, load_files, merge, parse_text
 from pyconsul_template.folders import expand, is_folder
 from pyconsul_template.haproxy_socket import PREFIX, check_address
 from pyconsul_template.output import Target
-from pyconsul_template.placing import children_of, placed, sets, variables
+from pyconsul_template.placing import (
+    children_of,
+    placed,
+    sets,
+    variables,
+    with_commands,
+)
 from pyconsul_template.plans import (
     ChildPlan,
     DedupPlan,
@@ -166,6 +172,8 @@ def settle(
         _plan(file, where, block, dry=dry or explain, error_fatal=error_fatal)
         for where, block in blocks
     ) + _variables(file, dry=dry or explain, error_fatal=error_fatal)
+    swaps = sets(file, plans, _check)
+    plans = with_commands(plans, swaps)
     shares = dedup is not None and dedup.enabled and not (file.once or dry or explain)
     return Settings(
         templates=plans,
@@ -189,7 +197,7 @@ def settle(
         children=() if dry or explain else children(file),
         groups=groups(file.notify, plans),
         folders=folders,
-        swaps=sets(file, plans, _check),
+        swaps=swaps,
         dedup=DedupPlan(prefix=dedup.prefix, ttl_s=_ttl(dedup.ttl))
         if shares and dedup is not None
         else None,

@@ -21,10 +21,12 @@ from pyconsul_template.schema import (
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OF_THE_SET = (
-    *("command", "exec", "check", "notify", "haproxy_socket", "on_command_error"),
-    *("healthy", "backup"),
+    *("command", "command_timeout", "exec", "check", "notify", "haproxy_socket"),
+    *("on_command_error", "healthy", "run_at_start"),
+    *("backup", "atomic", "symlinks", "create_dest_dirs"),
 )
 """Keys of a template whose place is the set's block, or that make no sense there."""
+_DEFAULTS = TemplateBlock()
 Check = Callable[[str | list[str], float], Command | None]
 
 
@@ -36,7 +38,7 @@ def placed(file: FileConfig, where: str, block: TemplateBlock) -> TemplateBlock:
     if one is None:
         raise ConfigError(f"{where}: there is no atomic_dir {block.atomic_dir!r}")
     for key in _OF_THE_SET:
-        if getattr(block, key, None):
+        if getattr(block, key) != getattr(_DEFAULTS, key):
             text = f"{key} is not for a template of an atomic_dir"
             raise ConfigError(f"{where}: {text}; see its block")
     if not block.destination:
@@ -104,6 +106,17 @@ def sets(
     if len(set(paths)) < len(paths):
         raise ConfigError("atomic_dir: two have the same path")
     return tuple(found)
+
+
+def with_commands(
+    plans: Sequence[TemplatePlan], swaps: Sequence[SwapPlan]
+) -> tuple[TemplatePlan, ...]:
+    """Return the plans with the commands of their sets, for the status."""
+    commands = {swap.name: swap.command for swap in swaps}
+    return tuple(
+        replace(plan, command=commands[plan.folder]) if plan.folder else plan
+        for plan in plans
+    )
 
 
 def variables(file: FileConfig) -> list[tuple[str, str, TemplateBlock]]:

@@ -69,7 +69,7 @@ class Variables:
 
     def next_timer(self, timers: Timers) -> float | None:
         """Return when ``settle`` may next give something out."""
-        return self._quiet.at(timers)
+        return None if self._given is None else self._quiet.at(timers)
 
     def of(self, child: str) -> dict[str, str]:
         """Return the variables that a child has, by name."""
