@@ -97,6 +97,10 @@ _WEIGHTS: Schema = {
 }
 _CONNECT: Schema = {"Native": _key("Native", Kind.BOOL)}
 _MESH_GATEWAY: Schema = {"Mode": _key("Mode")}
+_TRANSPARENT_PROXY: Schema = {
+    "OutboundListenerPort": _key("OutboundListenerPort", Kind.INT),
+    "DialedDirectly": _key("DialedDirectly", Kind.BOOL),
+}
 _UPSTREAM: Schema = {
     "DestinationType": _key("DestinationType"),
     "DestinationNamespace": _key("DestinationNamespace"),
@@ -115,6 +119,7 @@ _PROXY: Schema = {
     "LocalServicePort": _key("LocalServicePort", Kind.INT),
     "LocalServiceSocketPath": _key("LocalServiceSocketPath"),
     "Mode": _key("Mode"),
+    "TransparentProxy": _key("TransparentProxy", Kind.OBJECT, _TRANSPARENT_PROXY),
     "Upstreams": _key("Upstreams", Kind.OBJECTS, _UPSTREAM),
     "MeshGateway": _key("MeshGateway", Kind.OBJECT, _MESH_GATEWAY),
 }

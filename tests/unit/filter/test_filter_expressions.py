@@ -38,7 +38,10 @@ SERVICES = [
     NodeService(
         id="web2", service="web", tags=["v2"], port=81, meta={"ver": "2"},
         enable_tag_override=True,
-        proxy={"Upstreams": [{"DestinationName": "db", "LocalBindPort": 9}]},
+        proxy={
+            "Upstreams": [{"DestinationName": "db", "LocalBindPort": 9}],
+            "TransparentProxy": {"OutboundListenerPort": 22500},
+        },
     ),
     NodeService(
         id="web3", service="web", port=443, address="192.0.2.3",
@@ -72,6 +75,8 @@ def selected(text: str, schema: Schema, records: list[Any]) -> list[int]:
     ("text", "rows"),
     [
         ("ServicePort == 80", [1]),
+        ("ServiceProxy.TransparentProxy.OutboundListenerPort == 22500", [2]),
+        ("ServiceProxy.TransparentProxy.DialedDirectly == true", []),
         ("ServicePort==80", [1]),
         (' ServicePort == "0x51" ', [2]),
         ("ServicePort != 80", [2, 3]),
