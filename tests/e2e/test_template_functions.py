@@ -130,10 +130,11 @@ def test_lookups_of_ours_in_go_templates(tmp_path: Path, agent: RunningAgent) ->
 {{{{ range checks }}}}{{{{ .Status }}}}{{{{ end }}}} {{{{ len (intentions) }}}}
 {{{{ if intention "a" "b" }}}}yes{{{{ else }}}}none{{{{ end }}}}
 {{{{ if coordinate }}}}{{{{ end }}}}
+{{{{ (index (httpJSON "http://127.0.0.1:{agent.ports["http"]}/v1/kv/word") 0).Key }}}}
 """
     assert rendered(tmp_path, agent, "t.ctmpl", text).split() == [
         *("word", "told", "d1", "mine", "deploy", "http", "1"),
-        *("n1", "0", "passing", "0", "none"),
+        *("n1", "0", "passing", "0", "none", "word"),
     ]
 
 

@@ -292,6 +292,7 @@ def function_table(environment: Environment) -> Mapping[str, Function]:
         "agentSelf": (lookups.agent_self, ""),
         "configEntry": (lookups.config_entry, "ss"),
         "configEntries": (lookups.config_entries, "s"),
+        **dict.fromkeys(("httpJSON", "http_json"), (lookups.http_json, "sa?")),
         "file": (lookups.file, "s"),
         "scratch": (environment.scratch, ""),
         "executeTemplate": (environment.execute_template, "sa?"),
