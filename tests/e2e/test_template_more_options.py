@@ -252,3 +252,38 @@ def test_the_status_of_commands_and_failures(tmp_path: Path, start: Start) -> No
     nobody = f"-consul-addr=127.0.0.1:{free_port()}"
     start(write(tmp_path, block), "-status-addr=unix:s", nobody)
     until("failures", lambda: status(tmp_path)["dependencies"][0]["retries"] > 1)
+
+
+def test_a_reload_keeps_what_it_knows(
+    tmp_path: Path, start: Start, agent: RunningAgent
+) -> None:
+    agent.put("/v1/kv/b", b"1")
+    unused = {"contents": "{{ key('b') }}", "destination": "unused"}
+    one = start(write(tmp_path, ONE, unused), "-status-addr=unix:s")
+    one.wrote("out", "1")
+    one.wrote("unused", "1")
+    agent.stop()
+    try:
+        # Nobody could be asked for it.
+        write(tmp_path, {**ONE, "contents": "new {{ key('a') }}"})
+        one.send(signal.SIGHUP)
+        one.wrote("out", "new 1")
+        (dependency,) = status(tmp_path)["dependencies"]
+        assert (dependency["name"], dependency["ready"]) == ("key a", True)
+        assert dependency["age"] is not None
+    finally:
+        agent.start()
+    # It goes on to be kept up to date, and what is new is fetched.
+    agent.put("/v1/kv/a", b"2")
+    one.wrote("out", "new 2")
+    write(tmp_path, ONE, unused)
+    one.send(signal.SIGHUP)
+    one.wrote("out", "2")
+    agent.put("/v1/kv/b", b"2")
+    one.wrote("unused", "2")
+    # Other ways of asking are asked anew, with the same outcome.
+    write(tmp_path, {**ONE, "contents": "stale {{ key('a') }}"}, max_stale="0s")
+    one.send(signal.SIGHUP)
+    one.wrote("out", "stale 2")
+    agent.put("/v1/kv/a", b"3")
+    one.wrote("out", "stale 3")

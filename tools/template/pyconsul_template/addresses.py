@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from pyconsul_template.schema import ConfigError
 
 NO, LOCAL, ALL = "no", "local", "all"
@@ -60,6 +58,8 @@ def may_read(host: str, shown: str) -> bool:
 def _is_here(host: str) -> bool:
     if host == "localhost":
         return True
+    import ipaddress  # Not at every start.
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

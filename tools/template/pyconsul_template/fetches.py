@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -18,7 +18,10 @@ from pyconsul_client.errors import ApiError, ClientError, OptionsError, Protocol
 from pyconsul_client.options import resolve
 from pyconsul_client.queries import Query
 from pyconsul_client.transport import HttpTransport
-from pyconsul_template.source import SCHEMES, Answer, Reader, shown
+from pyconsul_template.source import SCHEMES, Answer, shown
+
+if TYPE_CHECKING:
+    from pyconsul_template.runner import ViewsLike
 
 FETCH_S = 10.0
 """Longest time for an answer."""
@@ -31,14 +34,6 @@ INTERVAL = "interval"
 def is_url(query: Query) -> bool:
     """Whether a query is ``http_json``'s."""
     return query.path.startswith(SCHEMES)
-
-
-class Kept(Reader, Protocol):
-    """What gives the views of Consul."""
-
-    def keep(self, queries: set[Query]) -> None:
-        """Stop all other views."""
-        ...
 
 
 class Fetched:
@@ -59,7 +54,7 @@ class Fetches:
 
     def __init__(
         self,
-        consul: Kept,
+        consul: ViewsLike,
         on_change: Callable[[Query], None],
         on_error: Callable[[Query, Exception], None],
     ) -> None:

@@ -7,7 +7,6 @@ server", "del server", "set server", "show servers state". No I/O.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 
@@ -315,6 +314,8 @@ def _server(words: list[str]) -> Server | None:
 
 
 def _ip(text: str) -> object:
+    import ipaddress  # Not at every start.
+
     try:
         return ipaddress.ip_address(text)
     except ValueError:

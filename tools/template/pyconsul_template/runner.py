@@ -143,6 +143,12 @@ class Runner:
         self.engine = Engine([plan.wait for plan in plans], now)
         self._checks_at = now + OUTAGE_CHECK_S
 
+    def forget_unused(self) -> None:
+        """Stop all views that no template uses."""
+        assert self._views is not None
+        assert self._source is not None
+        self._views.keep(self._source.keep(self.engine.wanted()))
+
     def watched_files(self) -> set[Path]:
         """Return the files that a change of makes a template render again."""
         found: set[Path] = set()
@@ -230,9 +236,7 @@ class Runner:
             actions.add(change.plan.child_action)
             self.commands.add(change)
         if self.engine.has_dropped:
-            assert self._views is not None
-            assert self._source is not None
-            self._views.keep(self._source.keep(self.engine.wanted()))
+            self.forget_unused()
             self.engine.has_dropped = False
         await self._run_commands(self.groups.release(self.engine, anyio.current_time()))
         return strongest(actions)

@@ -21,9 +21,9 @@ from pyconsul_client.errors import ClientError
 from pyconsul_client.queries import Query
 from pyconsul_client.tool.notify import NAMES, Notifier
 from pyconsul_client.tool.signals import forwarded
-from pyconsul_client.transport import HttpTransport
-from pyconsul_client.view import Rules, Views
+from pyconsul_client.view import Views
 from pyconsul_template.actions import RunError, consul_environment
+from pyconsul_template.brain import Brain, same_for
 from pyconsul_template.child import Child
 from pyconsul_template.config import ConfigError, Settings
 from pyconsul_template.dedup import SharedViews
@@ -40,9 +40,6 @@ from pyconsul_template.watching import watch_config
 
 log = logging.getLogger("pyconsul_template")
 
-ONCE_POLL_S = 1.0
-POLL_S = 10.0
-"""Pause of views that cannot block, such as the datacenters'."""
 EXPLAIN_S = 30.0
 """An explanation waits this long for answers, then says what did not come."""
 EXIT_OK = 0
@@ -60,6 +57,7 @@ class Service:
         self._children: list[Child] = []
         self._rolling = Rolling(lambda: self._settings.consul)
         self._runner: Runner | None = None
+        self._brain: Brain | None = None
         self._shared_views: SharedViews | None = None
         self._leads: bool | None = None
         self._started_at = 0.0
@@ -92,6 +90,8 @@ class Service:
             return EXIT_CONFIG
         finally:
             await self._rolling.aclose()
+            if self._brain is not None:
+                await self._brain.aclose()
             await asyncio.gather(*(child.aclose() for child in self._children))
 
     def status(self) -> Status | None:
@@ -254,53 +254,54 @@ class Service:
         self._systemd.ready()
 
     async def _work(self, settings: Settings) -> int:
-        # One render needs no long polls: without lanes the views fetch, and poll
-        # for what is missing.
-        is_short = settings.once or settings.explain
-        lanes = 0 if is_short else settings.connections or None
-        transport = HttpTransport(settings.consul, lanes)
-        rules = Rules(
-            poll_interval=ONCE_POLL_S if is_short else POLL_S,
-            wait=settings.query_wait_s,
-            stale=settings.max_stale_s > 0,
-            max_stale=settings.max_stale_s,
-            backoff_base=settings.backoff_s,
-            backoff_cap=settings.backoff_max_s,
-        )
-        client = Client(options=settings.consul, transport=transport)
-
-        def failed(query: Query, error: Exception, _: float) -> None:
-            runner.failed(query, error)
-
-        views = Views(
-            client,
-            self._changed,
-            on_error=failed,
-            rules=rules,
-            # Followers wait for the leader's data: that is a long poll itself.
-            patient=settings.dedup is None,
-        )
+        before = self._brain
+        brain = await self._brain_for(settings)
 
         def fetched() -> None:
             nonlocal is_first
-            if is_first:
-                is_first = False
+            if not is_first:
+                return
+            is_first = False
+            if brain.is_new:
+                brain.is_new = False
                 # Nothing of this goes away soon: no collection need look at it.
                 gc.freeze()
-                views.begin()
+                brain.views.begin()
+            if brain is before:
+                runner.forget_unused()
 
         is_first = True
         runner = Runner(settings, print_to_stdout, fetched, self._passed)
         runner.on_folder = self._hang_up.set
         runner.writer.shows_diff = sys.stdout.isatty()
         self._runner = runner
-        async with client, views:
-            # Caught here: the views' task group would wrap it in a group.
-            try:
-                return await self._supervised(runner, client, views)
-            except (RunError, TemplateError, ClientError) as error:
-                log.error("%s", error)
-                return EXIT_RUN
+        work = asyncio.create_task(self._supervised(runner, brain.client, brain.views))
+        try:
+            await asyncio.wait({work, brain.task}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                brain.task.result()  # It never ends by itself but by an error.
+            return await work
+        except (RunError, TemplateError, ClientError) as error:
+            log.error("%s", error)
+            return EXIT_RUN
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _brain_for(self, settings: Settings) -> Brain:
+        """Return the views: those there are, when they ask in the same way."""
+        brain = self._brain
+        if brain is not None and brain.same_for != same_for(settings):
+            await brain.aclose()
+            brain = None
+        if brain is None:
+            brain = self._brain = Brain(settings, self._changed, self._failed)
+            await brain.opened()
+        return brain
+
+    def _failed(self, query: Query, error: Exception) -> None:
+        if self._runner is not None:
+            self._runner.failed(query, error)
 
     def _changed(self, query: Query) -> None:
         if self._shared_views is not None:

@@ -7,6 +7,7 @@ result is kept until the view has other data, however many templates ask.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -88,8 +89,8 @@ class Entry:
         self.view = view
         self.is_live = True
         """Whether the view is still kept up to date."""
-        self.changed_at: float | None = None
-        """When the data last changed, in monotonic time."""
+        self.changed_at = time.monotonic() if view.ready else None
+        """When the data last changed, or we found it there, in monotonic time."""
         self._kept: dict[Callable[[Any], Any], tuple[Any, Any]] = {}
 
     def __repr__(self) -> str:
