@@ -235,3 +235,37 @@ def test_keys_by_folder_are_relative_in_both_languages() -> None:
     source = TemplateSource(contents=go, name="t", syntax="gotemplate")
     found = open_template(source, Source(views)).render()
     assert found.content == b"a b/c b/c p/a/b/c"
+
+
+def test_order_by_fields_in_both_languages() -> None:
+    views = FakeViews()
+    found = [
+        entry("n1", "a", 80, meta={"z": "y"}),
+        entry("n2", "b", 81),
+        entry("n1", "c", 81, meta={"z": "x"}),
+    ]
+    views.answer(Queries().service("web", passing=True), found)
+    for names, order in (
+        ("node", "acb"),
+        ("-port,node", "cba"),
+        ("Node,-Port", "cab"),
+        ("meta.z", "bca"),
+        ("-ServiceMeta.z", "acb"),
+    ):
+        call = f"sort_by('{names}', service('web'))"
+        assert jinja(f"{{{{ {call} | map(attribute='id') | join }}}}", views) == order
+        call = f"service('web') | sortBy('{names}')"
+        assert jinja(f"{{{{ {call} | map(attribute='id') | join }}}}", views) == order
+        go = f'{{{{range service "web" | sortBy "{names}"}}}}{{{{.ID}}}}{{{{end}}}}'
+        source = TemplateSource(contents=go, name="t", syntax="gotemplate")
+        assert open_template(source, Source(views)).render().content == order.encode()
+    assert jinja("{{ [{'n': 'b'}, {'n': 2}, {}] | sort_by('n') }}") == (
+        "[{}, {'n': 2}, {'n': 'b'}]"
+    )
+    for call, words in (
+        ("sort_by('x', service('web'))", "no x in a Instance"),
+        ("sort_by('node.x', service('web'))", "no x in a str"),
+        ("sort_by('x', 'text')", "a str is no list"),
+    ):
+        with pytest.raises(TemplateError, match=words):
+            jinja(f"{{{{ {call} }}}}", views)

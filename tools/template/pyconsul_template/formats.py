@@ -1,4 +1,4 @@
-"""Functions few templates use: CSV, the filters of Ansible, networks.
+"""Functions few templates use: CSV, order, the filters of Ansible, networks.
 
 Imported when a template names one of them (``rare``). A wrong value raises
 ``HelperError`` with the function's name.
@@ -13,7 +13,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+from msgspec import Struct
+
 from pyconsul_template.helpers import HELPERS, HelperError, parse_json
+from pyconsul_template.records import spellings
 
 ROWS_MAX = 1_000_000
 INDENT_MAX = 16
@@ -62,6 +65,47 @@ def parse_csv(
         row += [""] * (len(names) - len(row))
         found.append(dict(zip(names, row, strict=True)))
     return found
+
+
+def sort_by(names: str, values: Any) -> list[Any]:
+    """Return a list ordered by fields, ``"node,-port"``: a minus is descending.
+
+    ``meta.zone`` is a field of a field. What has none comes first, then numbers,
+    then texts; what is equal stays in its order.
+    """
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        kind = type(cast("object", values)).__name__
+        raise HelperError(f"sort_by: a {kind} is no list")
+    found = list(cast("Iterable[Any]", values))
+    for word in reversed(names.split(",")):
+        path = word.strip().removeprefix("-").split(".")
+        found.sort(
+            key=lambda value: _place(_inside(value, path)),
+            reverse=word.strip().startswith("-"),
+        )
+    return found
+
+
+def _inside(value: Any, path: list[str]) -> Any:
+    for name in path:
+        if isinstance(value, Mapping):
+            value = cast("Mapping[str, Any]", value).get(name)
+        elif isinstance(value, Struct):
+            field = spellings(type(value)).get(name)
+            if field is None:
+                raise HelperError(f"sort_by: no {name} in a {type(value).__name__}")
+            value = getattr(value, field)
+        elif value is not None:
+            raise HelperError(f"sort_by: no {name} in a {type(value).__name__}")
+    return value
+
+
+def _place(value: Any) -> tuple[int, float, str]:
+    if value is None:
+        return 0, 0, ""
+    if isinstance(value, int | float):
+        return 1, value, ""
+    return 2, 0, str(value)
 
 
 # As Ansible has them: the value first

@@ -15,7 +15,10 @@ from pyconsul_template.helpers import HelperError, as_filter
 from pyconsul_template.pending import absorbing
 
 _WORD = re.compile(r"\b[A-Za-z]\w+")
-_FUNCTIONS = {"parse_csv": "parse_csv", "parseCSV": "parse_csv"}
+_FUNCTIONS = {
+    **{"parse_csv": "parse_csv", "parseCSV": "parse_csv"},
+    **{"sort_by": "sort_by", "sortBy": "sort_by"},
+}
 """Also filters; the value is the last argument."""
 _FILTERS = {
     **{"fromjson": "from_json", "from_json": "from_json", "from_yaml": "from_yaml"},

@@ -129,6 +129,12 @@ def _parse_csv(*words: str) -> Any:
     return parse_csv(*words)
 
 
+def _sort_by(names: str, values: Any) -> list[Any]:
+    from pyconsul_template.formats import sort_by
+
+    return sort_by(names, values)
+
+
 def _operator(*_values: Any) -> Any:
     raise AssertionError("compiled to an operator")
 
@@ -218,6 +224,7 @@ _PURE: dict[str, tuple[Callable[..., Any], str]] = {
     "byTag": (shared.by_tag, "a"),
     "byPort": (shared.by_port, "a"),
     "byMeta": (shared.by_meta, "sa"),
+    "sortBy": (_sort_by, "sa"),
     "contains": (helpers.contains, "aa"),
     "in": (_in, "aa"),
     "containsAll": (helpers.contains_all, "la"),
