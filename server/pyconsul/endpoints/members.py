@@ -143,13 +143,20 @@ class MemberReconciler:
         A name is reserved for a node as long as that is not critical; a member
         that was replaced before anybody saw it fail never would be.
         """
-        for member in self.pool.members():
-            alive = member.status == Status.ALIVE
-            if alive and member.tags.get("id", "").lower() == node.id.lower():
-                return
+        if self._lives(node.id):
+            return
         check = self._server.state.get_check(node.node, SERF_CHECK_ID)
         if node.id and check is not None and check.status != "critical":
             self._critical(node.node, node.id, node.address)
+
+    def _lives(self, node_id: str) -> bool:
+        """Say whether a member with that id is alive, whatever its name."""
+        wanted = node_id.lower()
+        return any(
+            member.status == Status.ALIVE
+            and member.tags.get("id", "").lower() == wanted
+            for member in self.pool.members()
+        )
 
     def _agrees(self, name: str, wanted: NodeService | None) -> bool:
         state = self._server.state
@@ -224,7 +231,8 @@ class MemberReconciler:
         if name.lower() == options.node_name.lower():
             _log.warning("deregistering self should be done by follower: name=%s", name)
             return
-        if node_id:
+        if node_id and not self._lives(node_id):
+            # Else it has another name now, and is a peer as before.
             self._autopilot.remove_server(node_id)
         node = self._server.state.get_node(name)
         if node is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import msgspec
 import pytest
 from endpoints_fakes import run, settle
 from endpoints_pool import Fleet, client, node_id, peers, server
@@ -158,6 +159,31 @@ def test_nodes_that_nobody_owns_are_reaped() -> None:
         await asyncio.sleep(61)
         assert fleet.state.get_node("gone") is None
         assert fleet.state.get_node("external") is not None
+        fleet.server.stop()
+
+    run(main)
+
+
+def test_a_server_with_a_new_name_stays_a_peer() -> None:
+    async def main() -> None:
+        fleet = Fleet(server(2), server(3))
+        fleet.log.configuration = peers(1, 2, 3)
+        fleet.well(2, 3)
+        fleet.log.lead(True)
+        await settle()
+        # It left and came back; its old name is remembered for a day.
+        fleet.tell("leave", server(3, Status.LEFT))
+        await settle()
+        assert fleet.log.configuration == peers(1, 2)
+        renamed = msgspec.structs.replace(server(3), name="new")
+        fleet.tell("join", renamed)
+        await asyncio.sleep(15)
+        assert fleet.log.configuration == peers(1, 2, 3)
+        changes = fleet.log.changes
+        await asyncio.sleep(200)
+        assert fleet.log.changes == changes
+        assert fleet.status("new") == "passing"
+        assert fleet.state.get_node("n3") is None
         fleet.server.stop()
 
     run(main)
