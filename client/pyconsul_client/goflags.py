@@ -30,6 +30,8 @@ _UNITS = {
     "m": 60.0,
     "h": 3600.0,
 }
+DURATION_MAX_S = (1 << 63) / 1e9
+"""As many nanoseconds as 64 bits hold."""
 _DIGITS = frozenset("0123456789")
 
 
@@ -72,7 +74,20 @@ def parse_duration(text: str) -> float:
         if unit not in _UNITS:
             raise ValueError(f'time: unknown unit "{unit}" in duration "{text}"')
         total += float(number) * _UNITS[unit]
+        if total >= DURATION_MAX_S:
+            raise ValueError(f'time: invalid duration "{text}"')
     return sign * total
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotes with Go's escapes."""
+    marks = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    found = (
+        marks.get(char)
+        or (char if char.isprintable() else f"\\x{ord(char) & 0xFF:02x}")
+        for char in text
+    )
+    return f'"{"".join(found)}"'
 
 
 class _Flag:
@@ -173,6 +188,8 @@ class FlagSet:
                 number = int(value, 8 if legacy else 0)
             except ValueError:
                 number = None
+            if unsigned and value[:1] in ("+", "-"):
+                number = None
             if number is None or not value.isascii() or value.strip() != value:
                 raise ValueError(f'strconv.{kind}: parsing "{value}": invalid syntax')
             if not low <= number < high:
@@ -235,6 +252,8 @@ class FlagSet:
                 raise FlagError(f"bad flag syntax: {word}")
             name, equals, value = name.partition("=")
             flag = self._flags.get(name)
+            if flag is None and name in ("h", "help"):
+                raise HelpRequested
             if flag is None:
                 raise FlagError(f"flag provided but not defined: -{name}")
             if flag.kind == "bool" and not equals:
@@ -319,7 +338,7 @@ class FlagSet:
             key, equals, value = text.partition("=")
             if not equals:
                 raise FlagError(
-                    f'invalid value "{text}" for flag -{flag.name}: '
+                    f"invalid value {quoted(text)} for flag -{flag.name}: "
                     f'Missing "=" value in argument: {text}'
                 )
             assert isinstance(flag.value, dict)
@@ -358,8 +377,10 @@ def _convert(flag: _Flag, text: str) -> object:
     except ValueError:
         reason = PARSE_ERROR
     if flag.kind == "bool":
-        raise FlagError(f'invalid boolean value "{text}" for -{flag.name}: {reason}')
-    raise FlagError(f'invalid value "{text}" for flag -{flag.name}: {reason}')
+        raise FlagError(
+            f"invalid boolean value {quoted(text)} for -{flag.name}: {reason}"
+        )
+    raise FlagError(f"invalid value {quoted(text)} for flag -{flag.name}: {reason}")
 
 
 def _wrap(text: str) -> list[str]:

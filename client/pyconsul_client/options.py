@@ -126,7 +126,10 @@ class Options:
             if self.client_cert:
                 context.load_cert_chain(self.client_cert, self.client_key)
         except (OSError, ValueError) as error:
-            raise OptionsError(f"TLS: {error}") from error
+            why = f"TLS: {error}"
+            if isinstance(error, OSError) and error.filename:
+                why = f"lstat {error.filename}: {(error.strerror or why).lower()}"
+            raise OptionsError(why) from error
         return context
 
 

@@ -170,12 +170,7 @@ def _store(result: ParsedFlags, name: str, flag: Flag, value: str) -> None:
         case "bool":
             _put(result.scalars, flag.key, _bool(name, value))
         case "int":
-            try:
-                _put(result.scalars, flag.key, int(value, 0))
-            except ValueError:
-                raise FlagError(
-                    f'invalid value "{value}" for flag -{name}: parse error'
-                ) from None
+            _put(result.scalars, flag.key, _int(name, value))
         case "meta":
             key, _, text = value.partition(":")
             result.scalars.setdefault(flag.key, {})[key] = text
@@ -200,3 +195,19 @@ def _bool(name: str, value: str) -> bool:
     if value in _FALSE:
         return False
     raise FlagError(f'invalid boolean value "{value}" for -{name}: parse error')
+
+
+def _int(name: str, value: str) -> int:
+    """Read a number as Go does: in tens, or by ``0x``, ``0o``, ``0b`` or ``0``."""
+    digits = value.lstrip("+-")
+    is_octal = len(digits) > 1 and digits[0] == "0" and digits.isdecimal()
+    why = "parse error"
+    try:
+        number = int(value, 8 if is_octal else 0)
+    except ValueError:
+        number = None
+    if number is not None and value.isascii() and value.strip() == value:
+        if -(1 << 63) <= number < 1 << 63:
+            return number
+        why = "value out of range"
+    raise FlagError(f'invalid value "{value}" for flag -{name}: {why}')

@@ -64,7 +64,10 @@ def test_booleans_take_values_only_with_equals():
         ("-n", "flag needs an argument: -n"),
         ("--n", "flag needs an argument: -n"),
         ("-n=x", 'invalid value "x" for flag -n: parse error'),
-        ("-flags=-1", 'invalid value "-1" for flag -flags: value out of range'),
+        ("-flags=-1", 'invalid value "-1" for flag -flags: parse error'),
+        ("-flags=+1", 'invalid value "+1" for flag -flags: parse error'),
+        ('-flags=a"\\', 'invalid value "a\\"\\\\" for flag -flags: parse error'),
+        ("-wait=3000000h", 'invalid value "3000000h" for flag -wait: parse error'),
         ("-wait=10", 'invalid value "10" for flag -wait: parse error'),
         ("---x", "bad flag syntax: ---x"),
         ("-=x", "bad flag syntax: -=x"),
@@ -218,5 +221,5 @@ def test_a_folder_of_authorities_needs_no_special_names(tmp_path):
     with pytest.raises(OSError, match="no certificates in"):
         options.authorities(str(tmp_path / "below"))
     made = options.resolve({"CONSUL_CAPATH": str(tmp_path / "nowhere")})
-    with pytest.raises(OptionsError, match=r"TLS: .*No such file"):
+    with pytest.raises(OptionsError, match=r"^lstat .*: no such file or directory$"):
         made.ssl_context()

@@ -66,6 +66,13 @@ def test_flags_take_values_as_go_does() -> None:
         (["-node"], "flag needs an argument: -node"),
         (["-dev=perhaps"], 'invalid boolean value "perhaps" for -dev: parse error'),
         (["-http-port=x"], 'invalid value "x" for flag -http-port: parse error'),
+        (["-http-port= 1"], 'invalid value " 1" for flag -http-port: parse error'),
+        (["-http-port=08"], 'invalid value "08" for flag -http-port: parse error'),
+        (
+            ["-http-port=9223372036854775808"],
+            'invalid value "9223372036854775808" for flag -http-port:'
+            " value out of range",
+        ),
     ],
 )
 def test_bad_flags(argv: list[str], text: str) -> None:
@@ -295,3 +302,9 @@ def test_durations_and_limits_are_typed(tmp_path: Path) -> None:
     assert made.dns.node_ttl == 7 * SECOND
     assert made.dns.soa_min_ttl == 3
     assert made.prometheus_retention == 60 * SECOND
+
+
+def test_numbers_are_read_as_in_go() -> None:
+    words = ["-http-port=0x1F90", "-dns-port=010", "-serf-lan-port=8_301"]
+    ports = parse_flags(words, AGENT_FLAGS).scalars["ports"]
+    assert ports == {"http": 8080, "dns": 8, "serf_lan": 8301}
