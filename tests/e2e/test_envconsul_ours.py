@@ -246,6 +246,64 @@ def test_a_reload_that_changes_nothing(
     assert tool.text().count("start") == 1
 
 
+def test_status_of_a_running_one(agent: Any, start: Start, tmp_path: Path) -> None:
+    put(agent, app__PASSWORD="hunter2", app__A="1")
+    config = write(tmp_path, prefix={"path": "app"}, http_addr="unix:s.sock")
+    asks = (("-http-addr=unix:s.sock",), (config,))
+    for ask in asks:
+        tool = start("status", *ask)
+        assert tool.wait() == 14
+        assert "unix:s.sock: no such file" in tool.err.read_text()
+    runs = start(config, "-required=A,B", "sleep", "600")
+    try:
+        # It says what it waits for, before there is a child.
+        assert json.loads(runs.ask("/status")[1])["missing"] == ["B"]
+        tool = start("status", *asks[0])
+        assert tool.wait() == 0
+        rows = dict(line.split(None, 1) for line in tool.text().splitlines())
+        assert (rows["child"], rows["missing"]) == (
+            "does not run, restarted 0 times", "B",
+        )  # fmt: skip
+        assert runs.ask("/ready")[0] == 503
+        put(agent, app__B="2")
+        runs.counted("envconsul_child_up", 1)
+        for ask in asks:
+            tool = start("status", *ask)
+            assert tool.wait() == 0
+            rows = dict(line.split(None, 1) for line in tool.text().splitlines())
+            assert re.fullmatch(
+                r"runs as process \d+, restarted 0 times", rows["child"]
+            )
+            assert rows["seen"] == "0 changes, 0 errors, 0 reloads"
+            assert rows["sources"] == "/v1/kv/app/"
+            assert rows["variables"] == "A, B, PASSWORD"
+            assert "hunter2" not in tool.text() + tool.err.read_text()
+    finally:
+        assert runs.end() == 12
+    for words, code in ((("status",), 15), (("status", asks[0][0], "x"), 13)):
+        assert start(*words).wait() == code
+    # After flags, or behind --, it is a command like any other.
+    tool = start("-once", "-prefix=app", "--", "status")
+    assert tool.wait() == 14
+    assert "status" in tool.err.read_text()
+
+
+def test_status_while_consul_is_away(start: Start, tmp_path: Path) -> None:
+    runs = start("-prefix=app", "-http-addr=unix:s.sock", "true", port=1)
+    runs.counted("envconsul_errors_total", 1)
+    tool = start("status", "-http-addr=unix:s.sock")
+    assert tool.wait() == 0
+    assert "does not run" in tool.text()
+    assert runs.end() == 12
+    assert not (tmp_path / "s.sock").exists()
+
+
+def test_what_is_no_envconsul_has_no_status(agent: Any, start: Start) -> None:
+    tool = start("status", f"-http-addr=127.0.0.1:{agent.ports['http']}")
+    assert tool.wait() == 14
+    assert "answered 404" in tool.err.read_text()
+
+
 def test_becoming_the_command(agent: Any, start: Start, tmp_path: Path) -> None:
     put(agent, app__A="1")
     # Found by our PATH, although the new environment has none.

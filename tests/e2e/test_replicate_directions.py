@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -132,7 +133,7 @@ def test_a_daemon_follows_both_sides(world: World) -> None:
         assert page(made.port, "health") == "ok\n"
 
 
-def test_a_daemon_that_refuses_says_so(world: World) -> None:
+def test_a_daemon_that_refuses_says_so(world: World, tmp_path: Path) -> None:
     world.one.put("open/a", "left")
     world.two.put("open/a", "right")
     with instance("-prefix=open/", *world.both, "-conflict=refuse") as made:
@@ -144,9 +145,21 @@ def test_a_daemon_that_refuses_says_so(world: World) -> None:
         world.one.put("open/b", "1")
         until(lambda: world.two.pairs("open/b") == {"": "1"})
         assert world.two.pairs("open/a") == {"": "right"}
+        shown = good("status", f"-status-addr=127.0.0.1:{made.port}")
+        assert "conflicts open" in shown
+        assert "1 keys changed at both sides" in shown
         world.one.put("open/a", "right")
         until(lambda: made.status().get("open_conflicts") == 0)
         assert page(made.port, "health") == "ok\n"
+        config = file(tmp_path, f'status_addr = "127.0.0.1:{made.port}"')
+        shown = good("status", config).splitlines()
+        assert re.match(r"open/@dc1 and open/@dc2: up to date$", shown[0])
+        assert re.search(r"2 keys, \d+ written, 0 deleted, 0 errors", shown[1])
+    assert run("status").returncode == 15
+    done = run("status", config)
+    assert (done.returncode, "connection refused" in done.stderr) == (14, True)
+    done = run("status", f"-status-addr={world.source.address}")
+    assert (done.returncode, "answered 404" in done.stderr) == (14, True)
 
 
 class Writers:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     """Name, kind (``counter`` or ``gauge``), help text, value."""
 
 PATIENCE = 5.0
-"""Seconds a client may take to ask."""
+"""Seconds a client may take to ask, and a server to answer."""
+MAX_STATUS = 16 * 1024 * 1024
+"""Bytes of a status that is asked for."""
 
 
 class StatusServer:
@@ -127,6 +129,50 @@ class StatusServer:
             body = b"ready\n" if ready else b"not ready\n"
             return 200 if ready else 503, "text/plain; charset=utf-8", body
         return 404, "text/plain; charset=utf-8", b"not found\n"
+
+
+def ask(address: str) -> object:
+    """Return what the instance at an address says at ``/status``, decoded.
+
+    ``address`` is that of a :class:`StatusServer`. Raises ToolError (14).
+    """
+    import http.client
+    import socket
+
+    path = address.removeprefix("unix:").removeprefix("//")
+
+    class Unix(http.client.HTTPConnection):
+        def connect(self) -> None:
+            """Connect to the socket instead of a host."""
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(PATIENCE)
+            self.sock.connect(path)
+
+    host, _, port = address.rpartition(":")
+    try:
+        if address.startswith("unix:"):
+            connection = Unix("localhost", timeout=PATIENCE)
+        else:
+            connection = http.client.HTTPConnection(
+                host.strip("[]") or "127.0.0.1", int(port), timeout=PATIENCE
+            )
+        try:
+            connection.request("GET", "/status")
+            answer = connection.getresponse()
+            body = answer.read(MAX_STATUS + 1)
+        finally:
+            connection.close()
+        if answer.status != 200 or len(body) > MAX_STATUS:
+            raise ValueError(f"answered {answer.status}, {len(body)} bytes")
+        return json.loads(body)
+    except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ToolError(FAILED, f"{address}: {reason.lower()}") from error
+
+
+def printable(text: str) -> str:
+    """Return text that no terminal obeys."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def exposition(metrics: list[Metric]) -> str:

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with ``argv`` (``sys.argv``); return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    asks = words[:1] == ["status"]
     journal = Journal()
     try:
-        line = CommandLine(words)
+        line = CommandLine(words[1:] if asks else words)
+        if asks and line.flags.operands:
+            raise FlagError(f"unexpected argument: {line.flags.operands[0]}")
     except HelpRequested:
         print(help_text(), end="")
         return exits.OK
@@ -38,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"envconsul (pyconsul) {version('pyconsul-suite')}")
         return exits.OK
     try:
+        if asks:
+            from .overview import fetch
+
+            print(fetch(line.status_address(dict(os.environ))), end="")
+            return exits.OK
         config = line.config(dict(os.environ))
         journal = config.journal
         return _run(line, config)

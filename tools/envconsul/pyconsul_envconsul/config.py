@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 USAGE = """\
 Usage: envconsul [options] [command...]
+       envconsul status -http-addr=ADDRESS
 
   Starts a command with keys and services of Consul as environment variables,
-  and starts it again when they change."""
+  and starts it again when they change. As the first word, status shows what the
+  instance at -http-addr does."""
 OPTIONS = "Variable Options"
 DEFAULT_SETTLE = (0.25, 2.0)
 """Wait without ``-wait``, seconds: a set of changes is one restart."""
@@ -200,15 +202,7 @@ class CommandLine:
         Raises ToolError (15).
         """
         try:
-            file = schema.read(self.flags.many("config"), SCHEMA)
-            if local := environ.get(LOCAL_CONFIG):
-                raw = schema.parse(local, LOCAL_CONFIG)
-                file = schema.merge(
-                    file, schema.check(raw, SCHEMA, LOCAL_CONFIG), SCHEMA
-                )
-            values = common.layered(
-                file, common.environment_values(environ), self._values(), SCHEMA
-            )
+            values = self._layered(environ)
             config = Config(values, environ, direct=bool(self.flags.operands))
             if not self.prints and not config.program.argv:
                 raise ToolError(exits.BAD_CONFIG, "no command given to run")
@@ -217,6 +211,28 @@ class CommandLine:
                 raise
             raise ToolError(exits.BAD_CONFIG, str(error)) from error
         return config
+
+    def status_address(self, environ: Mapping[str, str]) -> str:
+        """Return where a running instance serves its status.
+
+        Raises ToolError (15).
+        """
+        try:
+            address = str(self._layered(environ).get("http_addr", ""))
+        except (ClientError, ValueError) as error:
+            raise ToolError(exits.BAD_CONFIG, str(error)) from error
+        if not address:
+            raise ToolError(exits.BAD_CONFIG, "status: -http-addr says where to ask")
+        return address
+
+    def _layered(self, environ: Mapping[str, str]) -> Values:
+        file = schema.read(self.flags.many("config"), SCHEMA)
+        if local := environ.get(LOCAL_CONFIG):
+            raw = schema.parse(local, LOCAL_CONFIG)
+            file = schema.merge(file, schema.check(raw, SCHEMA, LOCAL_CONFIG), SCHEMA)
+        return common.layered(
+            file, common.environment_values(environ), self._values(), SCHEMA
+        )
 
     def add_service(self, field: str, given: str) -> str:
         """Note ``-service-query``, or a format of the last one given."""

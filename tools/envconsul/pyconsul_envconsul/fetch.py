@@ -17,7 +17,7 @@ from pyconsul_client.tool.exits import ToolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pyconsul_client.options import Options
@@ -39,10 +39,12 @@ def fetch_all(
     max_stale: float,
     backoff: Backoff,
     journal: Journal,
+    waits: Callable[[], None],
 ) -> dict[Question, Answer]:
     """Return the answer to each distinct question; retries as ``backoff`` says.
 
-    Raises ToolError (14) when tries are used up.
+    ``waits`` is called before each pause after a failure. Raises ToolError (14)
+    when tries are used up.
     """
     found: dict[Question, Answer] = {}
     for source in sources:
@@ -59,6 +61,7 @@ def fetch_all(
                     text = f"{question[0]}: {error}"
                     raise ToolError(exits.FAILED, text) from error
                 journal.warn(f"{question[0]}: {error} (retry in {pause:.3g}s)")
+                waits()
                 time.sleep(pause)
     return found
 

@@ -133,16 +133,17 @@ class Runner:
                         self._turn.stop()
                     if self._status is not None:
                         self._status.stop()
+                        self._status = None
 
     def status(self) -> dict[str, object]:
         """Return what is going on; names of variables, never values."""
         supervisor = self._supervisor
-        assert supervisor is not None
+        core = supervisor.core if supervisor else None
         return {
             "child": {
-                "pid": supervisor.pid,
-                "restarts": supervisor.core.restarts,
-                "running": supervisor.core.running,
+                "pid": supervisor.pid if supervisor else 0,
+                "restarts": core.restarts if core else 0,
+                "running": core is not None and core.running,
             },
             "counts": dict(self._counts),
             "missing": self._missing(),
@@ -152,9 +153,8 @@ class Runner:
 
     def metrics(self) -> list[Metric]:
         """Return the figures of ``/metrics``."""
-        supervisor = self._supervisor
-        assert supervisor is not None
-        counts, core = self._counts, supervisor.core
+        counts = self._counts
+        core = self._supervisor.core if self._supervisor else None
         return [
             ("envconsul_changes_total", "counter", "Changed sets of variables.",
              counts["changes"]),
@@ -163,9 +163,9 @@ class Runner:
             ("envconsul_reloads_total", "counter", "Reloads of the settings.",
              counts["reloads"]),
             ("envconsul_restarts_total", "counter", "Restarts of the child.",
-             core.restarts),
+             core.restarts if core else 0),
             ("envconsul_child_up", "gauge", "Whether the child runs.",
-             float(core.running)),
+             float(core is not None and core.running)),
             ("envconsul_variables", "gauge", "Variables taken from Consul.",
              len(self._variables)),
         ]  # fmt: skip
@@ -206,6 +206,7 @@ class Runner:
             if now - complained >= PATIENCE:
                 complained = now
                 config.journal.warn(f"waiting for: {names}")
+            self._begin_status()
             time.sleep(POLL)
 
     def _fetch(self) -> None:
@@ -225,6 +226,7 @@ class Runner:
                 config.max_stale,
                 backoff,
                 config.journal,
+                self._wait_for_consul,
             )
         except ToolError as error:
             if cached is None or error.status == exits.BAD_CONFIG:
@@ -295,7 +297,7 @@ class Runner:
         if not config.once:
             begin = time.monotonic() + WATCH_DELAY
             supervisor.later("watch", begin, self._begin_watch)
-            if config.http_addr:
+            if config.http_addr and self._status is None:
                 supervisor.later("status", begin, self._begin_status)
         return supervisor.run()
 
@@ -312,17 +314,24 @@ class Runner:
         when = time.monotonic() + notifier.pause_s
         supervisor.later("alive", when, self._alive)
 
+    def _wait_for_consul(self) -> None:
+        self._counts["errors"] += 1
+        self._begin_status()
+
+    def _ready(self) -> bool:
+        supervisor = self._supervisor
+        running = supervisor is not None and supervisor.core.running
+        return running and not self._missing()
+
     def _begin_status(self) -> None:
+        """Serve the status, if that is wanted, of a run that may take long."""
+        line, address = self._line, self.config.http_addr
+        brief = self.config.once or line.prints or line.replace
+        if self._status is not None or brief or not address:
+            return
         from pyconsul_client.tool.status import StatusServer
 
-        supervisor = self._supervisor
-        assert supervisor is not None
-        self._status = StatusServer(
-            self.config.http_addr,
-            self.status,
-            self.metrics,
-            lambda: supervisor.core.running and not self._missing(),
-        )
+        self._status = StatusServer(address, self.status, self.metrics, self._ready)
         try:
             self._status.start()
         except ToolError as error:

@@ -28,6 +28,8 @@ NAME = "pyconsul-replicate"
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = sys.argv[1:] if argv is None else argv
+    asks = arguments[:1] == ["status"]
+    arguments = arguments[asks:]
     flags = make_flags()
     try:
         common.refuse_unsupported(arguments)
@@ -56,6 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     except (SettingsError, OptionsError, ValueError) as error:
         Journal().error(str(error))
         return exits.BAD_CONFIG
+    if asks:
+        return _show_status(config.status_addr, journal)
     if not config.pairs and not config.once:
         journal.error("no prefix to replicate: give -prefix SRC@DC or a prefix block")
         return exits.BAD_CONFIG
@@ -68,6 +72,20 @@ def main(argv: list[str] | None = None) -> int:
     except ClientError as error:
         journal.error(str(error))
         return exits.ERROR
+
+
+def _show_status(address: str, journal: Journal) -> int:
+    if not address:
+        journal.error("status: -status-addr says where to ask")
+        return exits.BAD_CONFIG
+    from .overview import fetch
+
+    try:
+        print(fetch(address), end="")
+    except ToolError as error:
+        journal.error(str(error))
+        return error.status
+    return exits.OK
 
 
 if __name__ == "__main__":

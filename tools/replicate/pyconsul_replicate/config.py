@@ -39,9 +39,11 @@ ATTEMPTS = 12
 """Tries of a run that ends, as everywhere."""
 USAGE = """\
 Usage: pyconsul-replicate [options]
+       pyconsul-replicate status -status-addr=HOST:PORT
 
   Copies KV trees from one datacenter or cluster into others, and keeps
-  them equal. Keys outside the trees are never touched.
+  them equal. Keys outside the trees are never touched. As the first word,
+  status shows what the instance at -status-addr does.
 """
 GROUP = "Replication Options"
 SAFETY = "Safety Options"
