@@ -287,3 +287,27 @@ def test_a_reload_keeps_what_it_knows(
     one.wrote("out", "stale 2")
     agent.put("/v1/kv/a", b"3")
     one.wrote("out", "stale 3")
+
+
+def test_the_status_says_how_changes_are_heard_of(
+    tmp_path: Path, start: Start, agent: RunningAgent
+) -> None:
+    for number in range(40):
+        agent.put(f"/v1/kv/many/{number}", b"x")
+    many = "".join(f"{{{{ key('many/{number}') }}}}" for number in range(40))
+    block = {"contents": many, "destination": "out"}
+    few = {"transport": {"max_conns_per_host": 20}}
+    for keys, tier, held in (({}, "long polls", 40), ({"consul": few}, "sentinels", 0)):
+        one = start(write(tmp_path, block, **keys), "-status-addr=unix:s")
+        one.wrote("out", "x" * 40)
+
+        def settled(tier: str = tier, held: int = held) -> bool:
+            watches = status(tmp_path)["watches"]
+            is_right = watches["long_polls"] == held if held else watches["guarded"]
+            return watches["tier"] == tier and is_right and watches["questions"] == 40
+
+        until(tier, settled)
+        shown = run(tmp_path, "status", "-status-addr=unix:s").stdout
+        assert f"40 questions, by {tier}: " in shown
+        assert one.end() == 0
+        (tmp_path / "out").unlink()

@@ -70,8 +70,8 @@ class Brain:
     ) -> None:
         """``on_change`` and ``on_error`` are told of every view."""
         self.same_for = same_for(settings)
-        transport = HttpTransport(settings.consul, _lanes(settings))
-        self.client = Client(options=settings.consul, transport=transport)
+        self.transport = HttpTransport(settings.consul, _lanes(settings))
+        self.client = Client(options=settings.consul, transport=self.transport)
         self.views = Views(
             self.client,
             on_change,

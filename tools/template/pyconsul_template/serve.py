@@ -34,7 +34,14 @@ from pyconsul_template.plans import NONE
 from pyconsul_template.render import TemplateError
 from pyconsul_template.rolling import Rolling
 from pyconsul_template.runner import Runner, ViewsLike, print_to_stdout
-from pyconsul_template.status import Status, explanation, status_of, summary
+from pyconsul_template.status import (
+    Status,
+    WatchStatus,
+    explanation,
+    status_of,
+    summary,
+    watches_of,
+)
 from pyconsul_template.telemetry import send
 from pyconsul_template.watching import watch_config
 
@@ -105,7 +112,22 @@ class Service:
             self._children,
             self._leads,
             [name for name in waits if name],
+            self._watches(self._runner),
         )
+
+    def _watches(self, runner: Runner) -> WatchStatus | None:
+        brain = self._brain
+        follows = self._shared_views is not None and not self._leads
+        if brain is None or follows:
+            return None
+        held, guarded = brain.transport.lanes, brain.views.guarded
+        blocking = [
+            entry
+            for entry in runner.engine.wanted()
+            if entry.query.blocking and entry.view.index
+        ]
+        polled = len(blocking) - held - guarded
+        return watches_of(len(brain.views), held, guarded, polled)
 
     def _watched(self) -> tuple[str, ...]:
         """Return what of the configuration is read again when it changes."""

@@ -62,6 +62,29 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
 
 
+class WatchStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How changes of what was asked are heard of; numbers of questions."""
+
+    tier: str
+    """``long polls`` for each, ``sentinels`` where connections do not suffice, or
+    ``polls`` where there is neither."""
+    questions: int
+    long_polls: int
+    """Held by the agent until there is a change, each on a connection."""
+    guarded: int
+    """Asked when one of a few sentinels tells of a change."""
+
+
+def watches_of(
+    questions: int, long_polls: int, guarded: int, polled: int
+) -> WatchStatus:
+    """Return how changes are heard of; ``polled`` could be held, and is not."""
+    tier = "sentinels" if guarded else "polls" if polled > 0 else "long polls"
+    return WatchStatus(
+        tier=tier, questions=questions, long_polls=long_polls, guarded=guarded
+    )
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run."""
 
@@ -78,6 +101,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """With de-duplication, whether we ask Consul for the others."""
     reloads_wait_for: list[str] = []
     """What has to become healthy before the next reload."""
+    watches: WatchStatus | None = None
 
 
 def status_of(
@@ -86,6 +110,7 @@ def status_of(
     children: Sequence[Child] = (),
     leader: bool | None = None,
     reloads_wait_for: Sequence[str] = (),
+    watches: WatchStatus | None = None,
 ) -> Status:
     """Return the state of a run; ``started_at`` is monotonic time."""
     now = anyio.current_time()
@@ -141,6 +166,7 @@ def status_of(
         children=running,
         leader=leader,
         reloads_wait_for=list(reloads_wait_for),
+        watches=watches,
     )
 
 
@@ -256,7 +282,14 @@ def overview(status: Status) -> str:
             state = "failed"
         written = _ago(now - template.written_at) if template.written_at else "never"
         rows.append((template.source, template.destination, written, state))
-    return "\n".join(_table(rows)) + "\n\n" + explanation(status)
+    text = "\n".join(_table(rows)) + "\n\n" + explanation(status)
+    watches = status.watches
+    if watches is None:
+        return text
+    return (
+        f"{text}\n{watches.questions} questions, by {watches.tier}: "
+        f"{watches.long_polls} long polls, {watches.guarded} guarded\n"
+    )
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> list[str]:
