@@ -15,7 +15,7 @@ import anyio
 from .errors import ApiError, ClientError, ProtocolError
 from .responses import error_of, freshness_of
 from .sentinel_core import REFUSED_S, Due, SentinelCore, is_guarded
-from .view import View
+from .view import OnChange, OnError, View
 from .view_core import Rules, Verdict, ViewCore
 
 if TYPE_CHECKING:
@@ -37,7 +37,19 @@ Soon = Callable[["Question"], bool]
 class Sentinel(View):
     """A view of which the index alone matters."""
 
-    __slots__ = ()
+    __slots__ = ("_is_lost",)
+
+    def __init__(
+        self, query: Query, core: ViewCore, on_change: OnChange, on_error: OnError
+    ) -> None:
+        super().__init__(query, core, on_change, on_error)
+        self._is_lost = False
+        """Whether it failed since it last told of an answer."""
+
+    def fail(self, error: ClientError) -> None:
+        """Note a question without an answer."""
+        self._is_lost = True
+        super().fail(error)
 
     def lane(self, transport: Transport) -> Lane | None:
         """Return a lane though views have them all; none: it is polled."""
@@ -53,7 +65,13 @@ class Sentinel(View):
         if len(body) > BODY_MAX or freshness.index < 1:
             raise ProtocolError(f"{self.query.path}: no sentinel")
         index = freshness.index
-        return self.core.answered(freshness, b"%d" % index, lambda: index)
+        verdict = self.core.answered(freshness, b"%d" % index, lambda: index)
+        if verdict is Verdict.SAME and self._is_lost:
+            # That it works again has to be told, whatever its index.
+            verdict = Verdict.CHANGED
+        if verdict is Verdict.CHANGED:
+            self._is_lost = False
+        return verdict
 
 
 class _Again:

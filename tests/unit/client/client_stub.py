@@ -155,7 +155,7 @@ class StubAgent:
         asked = int(params.get("index", 0))
 
         def answer():
-            if "keys" not in params:
+            if "keys" not in params or path in self._things:
                 return self._things.get(path, (1, 404, b""))
             # The index of the names below a prefix is that of all of these keys.
             found = [thing for key, thing in self._things.items() if path in key]

@@ -1,11 +1,16 @@
 """Parked views against a stub agent that takes few connections."""
 
+import random
+
 import anyio
 from client_stub import StubAgent
 
-from pyconsul_client import Client, Rules, Views
+from pyconsul_client import Client, Rules, TransportError, Views
 from pyconsul_client.options import resolve
-from pyconsul_client.sentinels import BODY_MAX
+from pyconsul_client.queries import Queries
+from pyconsul_client.responses import Response
+from pyconsul_client.sentinels import BODY_MAX, Sentinel
+from pyconsul_client.view import ViewCore
 
 FAST = Rules(backoff_base=0.01, poll_interval=0.05, rate=1000.0, burst=100)
 COUNT, LIMIT = 60, 30
@@ -25,6 +30,32 @@ def put(agent, number, port, index=None):
         [{"Node": {"Node": "n"}, "Service": service, "Checks": []}],
         index,
     )
+
+
+def test_a_sentinel_that_works_again_says_so_whatever_its_index():
+    told, failures = [], []
+    sentinel = Sentinel(
+        Queries().nodes(),
+        ViewCore(FAST, random.Random(7)),
+        told.append,
+        lambda query, error, delay: failures.append(error),
+    )
+    answer = Response(200, {"x-consul-index": "5"}, b"[]")
+
+    async def main():
+        for _ in range(2):
+            sentinel.again(certain=False)
+            sentinel.take(answer)
+        assert (len(told), sentinel.data) == (1, 5)
+        for _ in range(2):
+            sentinel.again(certain=False)
+            sentinel.fail(TransportError("gone"))
+        for _ in range(2):
+            sentinel.again(certain=False)
+            sentinel.take(answer)
+        assert (len(told), len(failures)) == (2, 2)
+
+    anyio.run(main)
 
 
 def run(main, agent, rules=FAST):
