@@ -117,7 +117,7 @@ IDLE: Mapping[str, str] = {
     "ports.proxy_min_port": "unused in Consul, too",
     "protocol": "gossip speaks versions 2 and 3 alike",
     "raft_logstore": "the log has a form of its own",
-    "raft_prevote_disabled": "votes are asked for at once, as without pre-vote",
+    "raft_prevote_disabled": "pre-votes are asked of all that know them",
     "rpc": "equal blocking reads share one query to the servers instead",
     "snapshot_agent": "for shared configuration directories",
     "telemetry.circonus_api_app": "not sent there",
