@@ -37,6 +37,15 @@ import pytest
             "Failed to start Consul server: Unsupported default ACL policy: maybe",
         ),
         (
+            'addresses { http = "unix:///nope/http.sock" }',
+            "listen unix /nope/http.sock: bind: no such file or directory",
+        ),
+        (
+            'services { name = "a" tagged_addresses { lan_ipv4 { address = "::1" } } }',
+            'Service tagged address "lan_ipv4" must be a valid ipv4 address',
+        ),
+        ('checks { ttl = "1s" }', "Failed to register check '': CheckID missing"),
+        (
             'retry_join = ["127.0.0.1:1"] retry_max = 1 retry_interval = "10ms" '
             "ports { http = -1 }",
             "max join LAN retry exhausted, exiting",

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from pyconsul.agent.antientropy import answer
 from pyconsul.agent.events import EventLog, is_for, validate_event
 from pyconsul.agent.records import (
+    validate_file_check,
     validate_service,
 )
 from pyconsul.agent.registrations import Registrations, subscribe
@@ -97,6 +98,7 @@ class Agent(Registrations):
             if old is not None and self._file_checks.get(check_id) == check:
                 continue
             try:
+                validate_file_check(check)
                 self._allow_local_scripts([check])
                 self._register_check(check, check.token, stored=False)
             except ConsulError as error:

@@ -7,6 +7,7 @@ import grp
 import ipaddress
 import os
 import pwd
+import re
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from pyconsul.config.model import AgentConfig
 from pyconsul.dns.options import DnsOptions
 from pyconsul.http.face import DEFAULT_HEAD_BYTES, HttpOptions
 from pyconsul.types.durations import SECOND
-from pyconsul.types.errors import StartError
+from pyconsul.types.errors import StartError, os_reason
 
 
 def http_options(config: AgentConfig) -> HttpOptions:
@@ -100,33 +101,54 @@ def ui_path(config: AgentConfig) -> str:
 
 @contextlib.contextmanager
 def listening(network: str, host: str, port: int) -> Generator[None]:
-    """Turn a failure to listen into Go's words for it."""
+    """Turn a failure to listen into Go's words for it; ``unix`` has no port."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise StartError(f"listen {network} {host}:{port}: bind: {reason}") from None
+        where = host if network == "unix" else f"{host}:{port}"
+        raise StartError(f"listen {network} {where}: bind: {reason}") from None
 
 
 def own_socket(path: str, settings: Mapping[str, Any]) -> None:
     """Give a Unix socket the owner and mode of ``unix_sockets``; ``StartError``."""
+    failing = "Failed setting up socket"
+    user, group = settings.get("user"), settings.get("group")
+    mode = str(settings.get("mode") or "")
     try:
-        if settings.get("user") or settings.get("group"):
-            os.chown(path, _user(settings.get("user")), _group(settings.get("group")))
-        if settings.get("mode"):
-            os.chmod(path, int(str(settings["mode"]), 8))
-    except (OSError, KeyError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StartError(f"Failed setting up socket: {reason}") from None
+        if user or group:
+            os.chown(path, _user(user), _group(group))
+        if mode:
+            os.chmod(path, _mode(mode))
+    except OSError as error:
+        raise StartError(f"{failing}: {os_reason(error, 'chown')}") from None
+    except ValueError as error:
+        raise StartError(f"{failing}: unix_sockets.{error}") from None
+
+
+def _mode(text: str) -> int:
+    if not re.fullmatch("[0-7]{1,4}", text):
+        raise ValueError(f'mode: "{text}" is no octal number such as "0770"')
+    return int(text, 8)
 
 
 def _user(name: str | None) -> int:
     if not name:
         return -1
-    return int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid
+    if name.isdecimal():
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ValueError(f"user: unknown user {name}") from None
 
 
 def _group(name: str | None) -> int:
     if not name:
         return -1
-    return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    if name.isdecimal():
+        return int(name)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ValueError(f"group: unknown group {name}") from None

@@ -348,7 +348,8 @@ class Lifecycle:
         for address in config.http_addrs:
             if address.startswith("unix://"):
                 path = address.removeprefix("unix://")
-                await http.start_unix(path)
+                with listening("unix", path, 0):
+                    await http.start_unix(path)
                 own_socket(path, config.raw.get("unix_sockets") or {})
                 continue
             host = address.strip("[]")

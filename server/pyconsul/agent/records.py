@@ -16,7 +16,7 @@ from pyconsul.config.definitions import (
     validate_meta,
 )
 from pyconsul.types.durations import SECOND, format_duration
-from pyconsul.types.errors import BadRequestError
+from pyconsul.types.errors import BadRequestError, ConsulError
 from pyconsul.types.proxy_rules import multi_error, proxy_problems, weights_problem
 from pyconsul.types.records import HealthCheck, NodeService, ServiceAddress, Weights
 
@@ -41,6 +41,9 @@ class PlannedCheck:
     definition: CheckDefinition
 
 
+_FAMILIES = {"lan_ipv4": 4, "wan_ipv4": 4, "lan_ipv6": 6, "wan_ipv6": 6}
+
+
 def validate_service(definition: ServiceDefinition) -> None:
     """Raise ``BadRequestError`` with the API's text for a refused service."""
     if not definition.name:
@@ -62,6 +65,28 @@ def validate_service(definition: ServiceDefinition) -> None:
     if sidecar:
         _validate_checks(sidecar, "Invalid check in sidecar_service")
         _validate_sidecar(sidecar)
+    for name, version in _FAMILIES.items():
+        tagged = (definition.tagged_addresses or {}).get(name)
+        if tagged is not None and _family(tagged.address) != version:
+            raise ConsulError(
+                f'Service tagged address "{name}" must be a valid ipv{version} address'
+            )
+
+
+def _family(address: str) -> int:
+    """Return 4 or 6, 0 for what is no address."""
+    try:
+        return ipaddress.ip_address(address).version
+    except ValueError:
+        return 0
+
+
+def validate_file_check(definition: CheckDefinition) -> None:
+    """Raise ``ConsulError`` for what the API would not let a check be."""
+    if not definition.key and not definition.name:
+        raise ConsulError("CheckID missing")
+    if definition.status and definition.status not in CHECK_STATES:
+        raise ConsulError("Bad check status")
 
 
 def _validate_checks(definition: ServiceDefinition, prefix: str) -> None:

@@ -7,10 +7,16 @@ ancestor first. ``str(error)`` is the text a client sees.
 
 from __future__ import annotations
 
+import os
+
 
 def os_reason(error: OSError, verb: str = "open") -> str:
     """Return Go's words for a system error: ``open FILE: permission denied``."""
-    reason = (error.strerror or str(error)).lower()
+    if (error.errno or 0) > 0:
+        # Some libraries have words of their own in ``strerror``.
+        reason = os.strerror(error.errno or 0).lower()
+    else:
+        reason = (error.strerror or str(error)).lower()
     return f"{verb} {error.filename}: {reason}" if error.filename else reason
 
 

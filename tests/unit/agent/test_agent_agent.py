@@ -32,7 +32,7 @@ from pyconsul.types.errors import (
     StartError,
 )
 from pyconsul.types.messages import RegisterRequest, Reply
-from pyconsul.types.records import HealthCheck, NodeService, UserEvent
+from pyconsul.types.records import HealthCheck, NodeService, ServiceAddress, UserEvent
 
 
 class Catalog:
@@ -267,6 +267,63 @@ def test_a_wrong_check_in_a_file_names_itself() -> None:
     assert str(caught.value) == (
         "Failed to register check 'a': ServiceID \"nope\" does not exist"
     )
+
+
+@pytest.mark.parametrize(
+    ("definition", "text"),
+    [
+        (CheckDefinition(ttl=1), "Failed to register check '': CheckID missing"),
+        (
+            CheckDefinition(name="a", ttl=1, status="fine"),
+            "Failed to register check 'a': Bad check status",
+        ),
+    ],
+)
+def test_checks_of_files_are_looked_at(definition: CheckDefinition, text: str) -> None:
+    agent, _ = agent_of()
+    with pytest.raises(StartError) as caught:
+        agent.load(with_changes(CONFIG, checks=(definition,)))
+    assert str(caught.value) == text
+    assert agent.checks() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "version"),
+    [
+        ("lan_ipv4", "::1", 4),
+        ("wan_ipv4", "host", 4),
+        ("lan_ipv6", "10.0.0.1", 6),
+        ("wan_ipv6", "", 6),
+    ],
+)
+def test_tagged_addresses_are_of_their_family(
+    name: str, address: str, version: int
+) -> None:
+    text = f'Service tagged address "{name}" must be a valid ipv{version} address'
+    tagged = {name: ServiceAddress(address=address, port=1)}
+    refused = ServiceDefinition(name="a", tagged_addresses=tagged)
+    agent, _ = agent_of()
+    with pytest.raises(ConsulError) as caught:
+        agent.register_service(refused, "", replace_checks=False)
+    assert str(caught.value) == text
+    assert agent.services() == {}
+    with pytest.raises(StartError, match=f'Failed to register service "a": {text}'):
+        agent.load(with_changes(CONFIG, services=(refused,)))
+    good = {"lan_ipv4": "10.0.0.1", "wan_ipv6": "fd00::1", "lan": "any.host"}
+    agent.load(
+        with_changes(
+            CONFIG,
+            services=(
+                ServiceDefinition(
+                    name="a",
+                    tagged_addresses={
+                        key: ServiceAddress(address=one) for key, one in good.items()
+                    },
+                ),
+            ),
+        )
+    )
+    assert list(agent.services()) == ["a"]
 
 
 def test_services_critical_for_too_long_are_removed() -> None:

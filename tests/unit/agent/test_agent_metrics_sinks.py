@@ -145,7 +145,8 @@ def test_a_sink_that_is_not_there_is_said_once(
     async def run() -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            telemetry = started(statsite_address=f"127.0.0.1:{probe.getsockname()[1]}")
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+            telemetry = started(statsite_address=address)
             async with asyncio.timeout(20):
                 while "failed to send metrics" not in caplog.text:
                     telemetry.tick()
@@ -154,6 +155,8 @@ def test_a_sink_that_is_not_there_is_said_once(
                 telemetry.tick()
                 await asyncio.sleep(0.005)
             telemetry.stop()
+            reason = f'address={address} error="connection refused"'
+            assert f"failed to send metrics: {reason}" in caplog.text
 
     asyncio.run(run())
     assert caplog.text.count("failed to send metrics") == 1

@@ -124,9 +124,19 @@ def test_a_socket_gets_mode_and_owner(tmp_path: Path) -> None:
     path.write_text("")
     own_socket(str(path), {"mode": "0640", "user": str(os.getuid())})
     assert path.stat().st_mode & 0o777 == 0o640
-    for bad in ({"mode": "x"}, {"user": "no-such-user-here"}):
-        with pytest.raises(StartError, match="Failed setting up socket"):
-            own_socket(str(path), bad)
+    for key, bad, why in (
+        ("mode", "x", '"x" is no octal number such as "0770"'),
+        ("mode", "0o7", '"0o7" is no octal number such as "0770"'),
+        ("user", "no-such-user-here", "unknown user no-such-user-here"),
+        ("group", "no-such-group", "unknown group no-such-group"),
+    ):
+        with pytest.raises(StartError) as caught:
+            own_socket(str(path), {key: bad})
+        text = f"Failed setting up socket: unix_sockets.{key}: {why}"
+        assert str(caught.value) == text
+    with pytest.raises(StartError) as caught:
+        own_socket(str(tmp_path / "gone"), {"mode": "0640"})
+    assert f"{tmp_path / 'gone'}: no such file or directory" in str(caught.value)
 
 
 def test_the_host_has_a_loopback_address() -> None:

@@ -85,7 +85,9 @@ def address_of(text: str) -> tuple[str, int]:
 
 
 class Sink(Protocol):
-    """Takes intervals."""
+    """Takes intervals; ``address`` is where they go."""
+
+    address: str
 
     async def send(self, interval: Interval) -> None:
         """Send; raises ``OSError``."""
@@ -100,7 +102,7 @@ class UdpSink:
     """statsd, or dogstatsd with another kind of line."""
 
     def __init__(self, address: str, line: Line = statsd_line) -> None:
-        self._address = address
+        self.address = address
         self._line = line
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -109,7 +111,7 @@ class UdpSink:
         if self._transport is None or self._transport.is_closing():
             loop = asyncio.get_running_loop()
             self._transport, _ = await loop.create_datagram_endpoint(
-                asyncio.DatagramProtocol, remote_addr=address_of(self._address)
+                asyncio.DatagramProtocol, remote_addr=address_of(self.address)
             )
         for data in datagrams(interval, self._line):
             self._transport.sendto(data)
@@ -124,7 +126,7 @@ class TcpSink:
     """statsite: the same lines on a connection that is made again when lost."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self.address = address
         self._transport: asyncio.Transport | None = None
 
     async def send(self, interval: Interval) -> None:
@@ -133,7 +135,7 @@ class TcpSink:
             loop = asyncio.get_running_loop()
             async with asyncio.timeout(CONNECT_S):
                 self._transport, _ = await loop.create_connection(
-                    asyncio.Protocol, *address_of(self._address)
+                    asyncio.Protocol, *address_of(self.address)
                 )
         if self._transport.get_write_buffer_size() > BACKLOG_BYTES:
             return

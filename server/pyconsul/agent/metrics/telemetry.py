@@ -25,6 +25,7 @@ from pyconsul.agent.metrics.registry import (
 )
 from pyconsul.agent.metrics.settings import TelemetrySettings
 from pyconsul.agent.metrics.sinks import Sink, TcpSink, UdpSink, dogstatsd_line
+from pyconsul.types.errors import os_reason
 
 STREAMS_MAX = 64
 """Streams of metrics at a time; a further one ends at once."""
@@ -60,7 +61,7 @@ class Telemetry:
         self._sending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._streams: list[Stream] = []
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
 
     # -- life -----------------------------------------------------------------
 
@@ -110,10 +111,11 @@ class Telemetry:
                 await sink.send(interval)
             except (OSError, TimeoutError) as error:
                 # Said once for each reason: a sink may be away for days.
-                text = str(error) or type(error).__name__
-                if text not in self._told and len(self._told) < INTERVAL_S:
-                    self._told.add(text)
-                    log.warning('failed to send metrics: error="%s"', text)
+                text = os_reason(error) or type(error).__name__
+                told = (sink.address, text)
+                if told not in self._told and len(self._told) < INTERVAL_S:
+                    self._told.add(told)
+                    log.warning('failed to send metrics: address=%s error="%s"', *told)
 
     def _now(self) -> int:
         return int(self._clock()) // INTERVAL_S
