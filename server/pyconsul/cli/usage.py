@@ -47,7 +47,7 @@ def _instances(flags: FlagSet) -> int:
 
 
 def _billable(found: dict[str, Record], total: int) -> list[tuple[str, ...]]:
-    rows = [("Datacenter", "Services", "Service instances")]
+    rows: list[tuple[str, ...]] = [("Datacenter", "Services", "Service instances")]
     for name in sorted(found):
         counts = (_number(found[name], "Services"), _billed(found[name]))
         rows.append((name, *map(str, counts)))
@@ -57,7 +57,7 @@ def _billable(found: dict[str, Record], total: int) -> list[tuple[str, ...]]:
 
 
 def _mesh(found: dict[str, Record]) -> list[tuple[str, ...]]:
-    rows = [("Datacenter", "Type", "Service instances")]
+    rows: list[tuple[str, ...]] = [("Datacenter", "Type", "Service instances")]
     total = 0
     for name in sorted(found):
         kinds = cast("Record", found[name].get("ConnectServiceInstances") or {})
