@@ -28,6 +28,7 @@ TEXT = """\
 # of {{ services() | length }} services
 global
     stats socket SOCKET level LEVEL
+    stats socket ipv4@127.0.0.1:ADMIN level LEVEL
 defaults
     mode http
     timeout connect 2s
@@ -58,15 +59,21 @@ class Scene:
         self.config = folder / "haproxy.cfg"
         text = TEXT.replace("SOCKET", str(self.socket)).replace("LEVEL", level)
         text = text.replace("PORT", str(self.port)).replace("MORE", more)
+        self.admin = f"127.0.0.1:{free_port()}"
+        text = text.replace("127.0.0.1:ADMIN", self.admin)
         (folder / "haproxy.cfg.j2").write_text(text)
         self.servers: dict[str, http.server.ThreadingHTTPServer] = {}
+        self.slow = threading.Event()
+        """Set: requests for ``/slow`` are answered."""
 
     def backend(self, name: str, says: str = "") -> int:
         """Start a backend; return its port."""
-        body = (says or name).encode()
+        body, slow = (says or name).encode(), self.slow
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                if self.path == "/slow":
+                    slow.wait(60)
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -90,11 +97,11 @@ class Scene:
         }
         self.agent.put("/v1/agent/service/register", definition)
 
-    def ask(self) -> str:
+    def ask(self, path: str = "/") -> str:
         """Return who answers a request, or the status that is none."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request("GET", "/")
+            connection.request("GET", path)
             answer = connection.getresponse()
             text = answer.read().decode()
             return text if answer.status == 200 else str(answer.status)
@@ -188,7 +195,7 @@ def test_servers_are_set_and_not_reloaded(
     scene = make(more="check inter 1s")
     keys = {
         "notify": {"notify": f"haproxy-socket:{scene.socket}"},
-        "haproxy_socket": {"haproxy_socket": str(scene.socket)},
+        "haproxy_socket": {"haproxy_socket": scene.admin},
         "group": {"haproxy_socket": str(scene.socket), "notify": "lb"},
     }
     one = start(write(scene, **keys[way]), "-log-level=info", "-status-addr=unix:st")
@@ -230,6 +237,44 @@ def test_servers_are_set_and_not_reloaded(
     until("it is back", lambda: scene.answers() == {"a2", "b", "c2"})
     assert (reloads(scene), scene.worker()) == (1, worker)
     assert "timeout server 15s" in scene.config.read_text()
+
+
+def test_a_server_in_use_goes_when_it_is_free(
+    make: Make, start: Start, agent: RunningAgent
+) -> None:
+    scene = make()
+    notify = f"haproxy-socket:{scene.socket}"
+    one = start(write(scene, notify=notify), "-log-level=info")
+    worker = scene.worker()
+    answers: list[str] = []
+    asking = [
+        threading.Thread(target=lambda: answers.append(scene.ask("/slow")))
+        for _ in range(4)
+    ]
+    for thread in asking:
+        thread.start()
+
+    def sessions() -> list[str]:
+        rows = scene.command("show stat").splitlines()
+        found = (row.split(",") for row in rows if row.startswith("web,"))
+        return [row[4] for row in found if row[1] in ("a", "b")]
+
+    until("requests at both", lambda: sessions() == ["2", "2"])
+    port = scene.servers["b"].server_address[1]
+    agent.put("/v1/agent/service/deregister/b")
+    one.said("commands, no reload")
+    # It gets no more requests, and loses none.
+    assert scene.answers() == {"a"}
+    assert " b 127.0.0.1 " in scene.command("show servers state web")
+    scene.slow.set()
+    for thread in asking:
+        thread.join(60)
+    assert sorted(answers) == ["a", "a", "b", "b"]
+    # It comes back, although HAProxy still had it.
+    scene.register("b", port, weight=3)
+    one.said("commands, no reload", 2)
+    until("it is back", lambda: scene.answers() == {"a", "b"})
+    assert (reloads(scene), scene.worker()) == (0, worker)
 
 
 def test_what_haproxy_refuses_is_a_reload(make: Make, start: Start) -> None:
