@@ -181,7 +181,6 @@ def test_many_files_from_one_template_and_from_a_folder(
         "destination": "items/{{ item.key }}.conf",
         "atomic_dir": "set",
         "on_empty": "keep",
-        "error_fatal": False,
     }
     folder = {"source": "in", "destination": ".", "atomic_dir": "set"}
     one = start(write(tmp_path, {"path": "live"}, each, folder))
@@ -231,3 +230,34 @@ def test_children_and_health_follow_a_set(
         agent.put("/v1/kv/a", b"2")
         one.said("hup 2")
         assert one.end() == 0
+
+
+def test_a_refused_text_keeps_the_set(
+    tmp_path: Path, start: Start, agent: RunningAgent
+) -> None:
+    agent.put("/v1/kv/lines", b"1\n2\n3\n4\n")
+    lines = {
+        "contents": "{{ key('lines') }}",
+        "destination": "lines",
+        "atomic_dir": "set",
+        "min_ratio": 0.5,
+    }
+    one = start(write(tmp_path, {"path": "live"}, {**A, "on_empty": "keep"}, lines))
+    one.wrote("live/lines", "1\n2\n3\n4\n")
+    agent.put("/v1/kv/lines", b"1\n")
+    one.said("1 lines instead of 4 are less than min_ratio")
+    agent.put("/v1/kv/a", b"")
+    one.said("live/a stays as it is: the new text is empty")
+    agent.put("/v1/kv/a", b"1")
+    one.wrote("live/a", "1")
+    assert (tmp_path / "live/lines").read_text() == "1\n2\n3\n4\n"
+    assert one.end() == 0
+    # With once, or told to fail, it ends the run.
+    address = {"CONSUL_HTTP_ADDR": f"127.0.0.1:{agent.ports['http']}"}
+    done = run(tmp_path, "-config=c.json", "-once", **address)
+    assert done.returncode == 14
+    assert "are less than min_ratio" in done.stderr
+    agent.put("/v1/kv/a", b"")
+    one = start(write(tmp_path, {"path": "live"}, {**A, "on_empty": "fail"}))
+    assert one.process.wait(30) == 14
+    assert (tmp_path / "live/a").read_text() == "1"

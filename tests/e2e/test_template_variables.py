@@ -232,7 +232,7 @@ def test_a_wrong_value_leaves_the_child_alone(
     tmp_path: Path, start: Start, agent: RunningAgent
 ) -> None:
     variables = {
-        "A": {"contents": "{{ key('a') }}", "on_empty": "keep", "error_fatal": False},
+        "A": {"contents": "{{ key('a') }}", "on_empty": "keep"},
         "B": {"contents": "{{ key('b') | parse_int }}", "error_fatal": False},
     }
     agent.put("/v1/kv/b", b"7")

@@ -13,6 +13,15 @@ from pyconsul_template.output import OutputError
 UTF_8 = "utf-8"
 
 
+class RefusedError(OutputError):
+    """A text that may not replace the old one, which stays."""
+
+    def __init__(self, text: str, *, is_blank: bool) -> None:
+        """``is_blank``: it is refused as there is nothing in it."""
+        super().__init__(text)
+        self.is_blank = is_blank
+
+
 class Shape(Struct, frozen=True):
     """How a text becomes bytes, and which bytes are refused."""
 

@@ -11,6 +11,7 @@ from pyconsul_template.addresses import NO
 from pyconsul_template.each import Made
 from pyconsul_template.groups import Timers
 from pyconsul_template.plans import Settings, TemplatePlan
+from pyconsul_template.shape import RefusedError
 from pyconsul_template.swaps import Swaps
 from pyconsul_template.variables import Variables
 from pyconsul_template.writing import TemplateState
@@ -46,8 +47,29 @@ class Sinks:
     ) -> bool:
         """Take what a template made; ``False`` when its file is not of ours.
 
-        Raises ``OutputError`` for a text that is refused.
+        A refused text is told of in its state, or raises ``OutputError`` where
+        that is to end the run.
         """
+        try:
+            return self._take(index, plan, made, content, now)
+        except RefusedError as error:
+            is_fatal = self._settings.once
+            if error.is_blank:
+                is_fatal = plan.shape.on_empty == "fail"
+            if is_fatal:
+                raise
+            self._states[index].error = str(error)
+            log.error("%s", error)
+            return True
+
+    def _take(
+        self,
+        index: int,
+        plan: TemplatePlan,
+        made: Made | None,
+        content: bytes,
+        now: float,
+    ) -> bool:
         settings = self._settings
         if plan.variable:
             if settings.dry:

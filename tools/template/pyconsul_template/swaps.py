@@ -20,6 +20,7 @@ from pyconsul_template.groups import Timers
 from pyconsul_template.output import OutputError, fix_attributes
 from pyconsul_template.plans import SwapPlan, TemplatePlan
 from pyconsul_template.quiet import Quiet, limit_s
+from pyconsul_template.shape import RefusedError
 from pyconsul_template.swapping import Swap, Text
 
 log = logging.getLogger("pyconsul_template")
@@ -62,7 +63,7 @@ class Swaps:
     ) -> dict[Path, bytes]:
         """Take the newest files of a template; return their bytes, encoded.
 
-        Raises ``OutputError`` for one its ``on_empty`` or ``min_ratio`` refuses:
+        Raises ``RefusedError`` for one its ``on_empty`` or ``min_ratio`` refuses:
         then those from before stay.
         """
         one = self._sets[plan.folder]
@@ -77,15 +78,18 @@ class Swaps:
             name = str(path.relative_to(one.plan.path))
             old = _old_bytes(name, before, live)
             if reason := plan.shape.refusal(old, content):
-                raise OutputError(f"{path} stays as it is: {reason}")
+                text = f"{path} stays as it is: {reason}"
+                raise RefusedError(text, is_blank=not content.strip())
             found[name] = Text(content, replace(target, path=path))
             encoded[path] = content
         count = len(before or ())
         if count and len(files) < count * plan.shape.min_ratio:
             text = f"{len(files)} files instead of {count} are less than min_ratio"
-            raise OutputError(f"{one.plan.path} stays as it is: {text}")
+            text = f"{one.plan.path} stays as it is: {text}"
+            raise RefusedError(text, is_blank=not files)
         if count and not files and plan.shape.on_empty != "render":
-            raise OutputError(f"{one.plan.path} stays as it is: there is no item")
+            text = f"{one.plan.path} stays as it is: there is no item"
+            raise RefusedError(text, is_blank=True)
         if found != before:
             one.texts[index] = found
             one.quiet.changed(now)

@@ -13,6 +13,7 @@ from pyconsul_template.output import OutputError
 from pyconsul_template.plans import TemplatePlan
 from pyconsul_template.quiet import WINDOW_S, Quiet, limit_s
 from pyconsul_template.render import TemplateError
+from pyconsul_template.shape import RefusedError
 
 VARIABLE_BYTES_MAX = 128 * 1024 - 1
 """What Linux takes of ``NAME=value`` with its end."""
@@ -34,7 +35,7 @@ class Variables:
         """Take a variable's newest text; whether it is another than before.
 
         One line end at its end is not part of the value. Raises ``OutputError``
-        for a value that no process can have.
+        for a value that no process can have, ``RefusedError`` for a refused one.
         """
         plan = self._plans[index]
         content = content.removesuffix(b"\n")
@@ -45,7 +46,8 @@ class Variables:
             raise OutputError(f"${plan.variable}: over {VARIABLE_BYTES_MAX} bytes")
         old = None if before is None else before.encode("utf-8", "surrogateescape")
         if reason := plan.shape.refusal(old, content):
-            raise OutputError(f"${plan.variable} stays as it is: {reason}")
+            text = f"${plan.variable} stays as it is: {reason}"
+            raise RefusedError(text, is_blank=not content.strip())
         value = content.decode("utf-8", "surrogateescape")
         if value == before:
             return False
