@@ -362,7 +362,9 @@ def system_error(error: BaseException | None) -> int | None:
         if isinstance(error, BaseExceptionGroup):
             # One failure an address tried; the first says enough.
             error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
-        if isinstance(error, OSError) and error.errno and error.errno > 0:
+        # The numbers of TLS errors are OpenSSL's; their texts say what is wrong.
+        is_tls = hasattr(error, "library")
+        if isinstance(error, OSError) and not is_tls and (error.errno or 0) > 0:
             return error.errno
         error = error.__cause__ or error.__context__
     return None
