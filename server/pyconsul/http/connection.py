@@ -19,6 +19,7 @@ from pyconsul.http.errors import error_response
 from pyconsul.http.face import STATUS_LINES
 from pyconsul.http.flights import Flight
 from pyconsul.http.hot import MAX_REQUEST, TIMED_HITS
+from pyconsul.http.request_line import respelled
 from pyconsul.http.routing import TEXT, Request, Response
 from pyconsul.http.stream import Stream
 from pyconsul.http.uploads import close_upload, spool
@@ -57,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_held",
         "_hot",
         "_in_message",
+        "_method",
         "_paused",
         "_pending",
         "_raw_bytes",
@@ -79,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._flights = server.flights
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.parser: Any = httptools.HttpRequestParser(self)
+        self._method = ""  # one that the parser does not know
         self._remote = ""
         self._counted = False
         self._target = b""
@@ -191,7 +194,15 @@ class Connection(asyncio.Protocol):
         else:
             self._raw_bytes = self._head_bytes = len(data)
         try:
-            self.parser.feed_data(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                plain = respelled(data) if idle else None
+                if plain is None:
+                    raise
+                self._method, data = plain
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # Upgrades are not spoken; the request itself is answered.
             self._give_up(None)
@@ -245,7 +256,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Find the route, whose limit the body has to keep."""
         self._head_done = True
-        method = self.parser.get_method().decode("latin-1")
+        method = self._method or self.parser.get_method().decode("latin-1")
+        self._method = ""
         request = self._request = self._face.open(
             method, self._target, self._headers, self._remote
         )

@@ -168,8 +168,8 @@ class Face:
         if "//" in path or "/." in path:
             cleaned = clean_path(path)
             if cleaned != path:
-                if self.routes.wants_slash(cleaned):
-                    cleaned += "/"
+                if self.routes.find(cleaned) is None:
+                    cleaned += "/" * self.routes.wants_slash(cleaned)
                 moved = redirect(cleaned, raw_query, method)
                 return self._early(method, path, headers, moved)
         found = self.routes.find(path)

@@ -13,6 +13,7 @@ No sockets here: everything can be driven with plain values.
 from __future__ import annotations
 
 import asyncio
+import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, TypeVar, cast
 from urllib.parse import quote, quote_plus, unquote_to_bytes
@@ -218,13 +219,13 @@ def clean_path(path: str) -> str:
 
 def redirect(path: str, raw_query: bytes, method: str) -> Response:
     """Return a 301 to a path with the query kept."""
-    location = quote(path, safe="/$&+,:;=@!'()*~-._")
+    location = quote(path, safe="/$&+,:;=@~-._")
     if raw_query:
         location += "?" + raw_query.decode("latin-1")
     headers = header_line("Location", location)
     if method not in ("GET", "HEAD"):
         return Response(301, headers=headers)
-    shown = location.replace("&", "&amp;").replace('"', "&#34;").replace("<", "&lt;")
+    shown = html.escape(location).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
     body = f'<a href="{shown}">Moved Permanently</a>.\n\n'.encode()
     return Response(301, body, HTML, headers)
 

@@ -367,3 +367,29 @@ def test_unix_socket(tmp_path: Path) -> None:
         assert (await client.ask("GET /v1/kv/a"))[0] == 404
 
     run(work)
+
+
+def test_any_word_is_a_method_and_paths_may_be_sent_as_typed() -> None:
+    async def work(room: Room) -> None:
+        client = await room.connect()
+        assert await client.ask("FOO /v1/kv/a", b"x") == (
+            405,
+            b"method FOO not allowed",
+        )
+        assert await client.ask("get /v1/kv/a") == (405, b"method get not allowed")
+        assert (await client.ask("GET /v1/kv/a"))[0] == 404
+        status, _ = await client.ask("PUT /v1/kv/caf\u00e9?x=\u00e9", b"v")
+        assert status == 200
+        rows = room.caller.rows
+        assert list(rows) == ["caf\u00e9"]
+        client.send(b"GET /v1//kv/(a)'!*?b=<%3E> HTTP/1.1\r\nHost: h\r\n\r\n")
+        status, headers, body = await client.answer()
+        location = "/v1/kv/%28a%29%27%21%2A?b=<%3E>"
+        assert (status, headers["Location"]) == (301, location)
+        assert b'href="/v1/kv/%28a%29%27%21%2A?b=&lt;%3E&gt;"' in body
+        client.send(b"GET /v1/./query HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await client.answer())[1]["Location"] == "/v1/query"
+        client.send(b"G\xc3T /v1/kv/a HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await client.head())[0] == 400
+
+    run(work)
