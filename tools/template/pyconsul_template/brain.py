@@ -88,9 +88,13 @@ class Brain:
         self.task = asyncio.create_task(self._hold())
 
     async def _hold(self) -> None:
-        async with self.client, self.views:
+        try:
+            async with self.client, self.views:
+                self._opened.set()
+                await self._closing.wait()
+        finally:
+            # Whoever waits for it looks at the task then.
             self._opened.set()
-            await self._closing.wait()
 
     async def opened(self) -> None:
         """Wait until the views can be used."""
