@@ -11,7 +11,7 @@ servers that both believe in their lease.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -206,9 +206,18 @@ class SimFsm:
         """The last command applied; 0 for the empty state."""
 
     def apply(self, index: int, data: bytes) -> Any:
+        return self._applied(index, data, lambda: self.state.apply(index, data))
+
+    def apply_chunk(self, index: int, term: int, data: bytes, extensions: bytes) -> Any:
+        def apply() -> Any:
+            return self.state.apply_chunk(index, term, data, extensions)
+
+        return self._applied(index, extensions + data, apply)
+
+    def _applied(self, index: int, data: bytes, apply: Callable[[], Any]) -> Any:
         checks = self.server.cluster.checks
         checks.on_command(index, data)
-        result = self.state.apply(index, data)
+        result = apply()
         checks.on_result(index, result)
         self.index = index
         if index % DIGEST_EVERY == 0:

@@ -22,6 +22,7 @@ from pyconsul.acl.authorizer import OpenResolver
 from pyconsul.endpoints.autopilot import raft_stats
 from pyconsul.endpoints.server import LOCAL, WRITES, Server
 from pyconsul.endpoints.session_timers import SessionTimers
+from pyconsul.net import raft_waiting
 from pyconsul.net.raft_driver import RaftDriver
 from pyconsul.net.raft_pump import RaftPump
 from pyconsul.raft.core import Raft
@@ -50,6 +51,24 @@ def test_scenarios(name: str, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(32))
 def test_anything_may_happen(seed: int) -> None:
     run_cluster("chaos", seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        *(("chaos", seed) for seed in range(8)),
+        *((name, 3) for name in ("leader-crash", "power-cut", "far-behind")),
+    ],
+)
+def test_commands_in_chunks(
+    name: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Most commands take two to four entries: leaders change amid them, and
+    # snapshots are taken.
+    monkeypatch.setattr(raft_waiting, "CHUNK_BYTES", 64)
+    run = run_cluster(name, seed)
+    logs = [server.disk.entries for server in run.cluster.servers]
+    assert any(entry.extensions for log in logs for entry in log)
 
 
 # Seeds that found something, each with what it was.

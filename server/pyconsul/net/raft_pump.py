@@ -25,7 +25,7 @@ from pyconsul.net.raft_snapshots import (
     SnapshotLimits,
     SnapshotSender,
 )
-from pyconsul.net.raft_waiting import Waiting, settle
+from pyconsul.net.raft_waiting import Waiting
 from pyconsul.raft.core import Raft
 from pyconsul.raft.messages import (
     BARRIER,
@@ -95,7 +95,7 @@ class RaftPump:
         self._failed: ConsulError | None = None
         self._stalled: ConsulError | None = None
         """Why nothing can be proposed now: the disk is full."""
-        self.waiting = Waiting()
+        self.waiting = Waiting(in_chunks=isinstance(fsm, ChunkedFsm))
         self._lead: Leadership | None = None
         self._applying: list[Entry] = []
         self._apply_at = 0
@@ -168,16 +168,15 @@ class RaftPump:
             self._loop.call_soon(self._pump)
 
     def _flush_batch(self, core: Raft) -> None:
-        batch, futures = self.waiting.take_batch()
-        if not batch:
+        batch = self.waiting.take_batch(core.log.last_index + 1)
+        if not batch.commands:
             return
         try:
-            first = core.propose_many(batch)
+            first = core.propose_many(batch.commands, extensions=batch.extensions)
         except NotLeaderError:
-            for future in futures:
-                settle(future, NoLeaderError())
+            batch.fail(NoLeaderError())
             return
-        self.waiting.batch_proposed(first, futures)
+        self.waiting.batch_proposed(first, batch)
 
     def _pump(self) -> None:
         """Move everything that can move, for one slice of time."""

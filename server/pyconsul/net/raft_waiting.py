@@ -9,23 +9,77 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyconsul.raft.log import RaftLog
 from pyconsul.raft.messages import ReadState
+from pyconsul.state.chunks import Place, encode_place
 from pyconsul.types.errors import ConsulError, NoLeaderError
 
 FLUSHED_MAX = 1024
 """Batches under way whose time is taken; of more the oldest are forgotten."""
 
+CHUNK_BYTES = 512 << 10
+"""Larger commands are cut into entries of this size, as Consul's leaders do: what
+else is to be replicated, heartbeats among it, has not to wait for all of it."""
+
 _Futures = list[asyncio.Future[Any]]
+
+
+class Batch:
+    """Commands to be proposed together, and who waits for each.
+
+    Large ones are cut up: ``extensions`` then has a chunk's place for each of
+    ``commands``, empty for whole ones. Who waits, waits for the last chunk.
+    """
+
+    __slots__ = ("_ends", "commands", "extensions", "futures")
+
+    def __init__(
+        self, commands: list[bytes], futures: list[asyncio.Future[object]]
+    ) -> None:
+        self.commands = commands
+        self.extensions: list[bytes] = []
+        self.futures = futures
+        self._ends: list[int] = []
+        """Where each command ends among ``commands``, once they were cut."""
+
+    def cut(self, first: int) -> None:
+        """Cut large commands; the first of all will stand at index ``first``."""
+        whole: list[bytes] = self.commands
+        parts: list[bytes] = []
+        for command in whole:
+            count = max(-(-len(command) // CHUNK_BYTES), 1)
+            # An index is written once in a term, and chunks end with the term.
+            op = first + len(parts)
+            for position in range(count):
+                start = position * CHUNK_BYTES
+                parts.append(command[start : start + CHUNK_BYTES])
+                self.extensions.append(
+                    encode_place(Place(op, position, count)) if count > 1 else b""
+                )
+            self._ends.append(len(parts) - 1)
+        self.commands = parts
+
+    def waiting_from(self, first: int) -> Iterable[tuple[int, asyncio.Future[object]]]:
+        """Return who waits, by index; ``first`` is that of the first entry."""
+        if not self._ends:
+            return enumerate(self.futures, first)
+        indexes = [first + end for end in self._ends]
+        return zip(indexes, self.futures, strict=True)
+
+    def fail(self, error: ConsulError) -> None:
+        """Fail everybody."""
+        for future in self.futures:
+            settle(future, error)
 
 
 class Waiting:
     """All futures of one driver."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_chunks: bool = False) -> None:
+        self._in_chunks = in_chunks
         self.batch: list[bytes] = []
         """Commands for the next batch; their futures are ``batch_futures``."""
         self.batch_futures: list[asyncio.Future[object]] = []
@@ -39,17 +93,18 @@ class Waiting:
         self._confirmed: list[tuple[int, asyncio.Future[None]]] = []
         self._read_context = 0
 
-    def take_batch(self) -> tuple[list[bytes], list[asyncio.Future[object]]]:
-        """Return and forget the commands so far, and who waits for each."""
-        batch, self.batch = self.batch, []
-        futures, self.batch_futures = self.batch_futures, []
-        return batch, futures
+    def take_batch(self, first: int) -> Batch:
+        """Return and forget the commands so far; ``first`` is the next index."""
+        batch = Batch(self.batch, self.batch_futures)
+        self.batch, self.batch_futures = [], []
+        largest = max(map(len, batch.commands), default=0)
+        if self._in_chunks and largest > CHUNK_BYTES:
+            batch.cut(first)
+        return batch
 
-    def batch_proposed(
-        self, first: int, futures: Sequence[asyncio.Future[object]]
-    ) -> None:
+    def batch_proposed(self, first: int, batch: Batch) -> None:
         """Note that a batch stands in the log from index ``first`` on."""
-        self.proposed.update(enumerate(futures, first))
+        self.proposed.update(batch.waiting_from(first))
         if self.on_commit is not None:
             self._flushed.append((first, time.perf_counter()))
 

@@ -106,16 +106,32 @@ class Node:
         """Append one entry; return its index. Raises ``NotLeaderError``."""
         return self.propose_many((data,), type)
 
-    def propose_many(self, batch: Sequence[bytes], type: int = COMMAND) -> int:
-        """Append entries in order; return the index of the first."""
+    def propose_many(
+        self,
+        batch: Sequence[bytes],
+        type: int = COMMAND,
+        *,
+        extensions: Sequence[bytes] = (),
+    ) -> int:
+        """Append entries in order; return the index of the first.
+
+        ``extensions`` are one for each entry, or none at all.
+        """
         lead = self.leadership
         if lead is None or lead.transfer_target:
             raise NotLeaderError
         term = self.term
         first = self.log.last_index + 1
-        self.log.append(
-            [Entry(index, term, type, data) for index, data in enumerate(batch, first)]
-        )
+        if extensions:
+            entries = [
+                Entry(first + at, term, type, data, extensions[at])
+                for at, data in enumerate(batch)
+            ]
+        else:
+            entries = [
+                Entry(at, term, type, data) for at, data in enumerate(batch, first)
+            ]
+        self.log.append(entries)
         return first
 
     def _become_follower(self, term: int, leader: str) -> None:

@@ -1,10 +1,10 @@
 """Commands that a leader cut into chunks, put together again.
 
-Consul's leaders cut KV commands of more than 512 KiB; each chunk is a log entry
-with ``Extensions``: protobuf of 1 operation, 2 position, 3 how many there are
-(``wire-raft.md`` section 2). The command is applied with the last chunk. A new
-term ends what was unfinished: who proposed it has been told so. What is held is
-part of the state, and so of snapshots (record 29).
+Leaders cut commands of more than 512 KiB, ours (``net/raft_waiting.py``) as
+Consul's; each chunk is a log entry with ``Extensions``: protobuf of 1 operation,
+2 position, 3 how many there are (``wire-raft.md`` section 2). The command is
+applied with the last chunk. A new term ends what was unfinished: who proposed it
+has been told so. What is held is part of the state, and of snapshots (record 29).
 """
 
 from __future__ import annotations
@@ -101,6 +101,16 @@ class Chunks:
         parts[place.position] = raw_bytes(chunk.get("Data"))
 
 
+def encode_place(place: Place) -> bytes:
+    """Return the ``Extensions`` of a chunk; protobuf leaves zeros out."""
+    fields = ((_OP, place.op), (_POSITION, place.position), (_COUNT, place.count))
+    return b"".join(
+        bytes((number << 3,)) + _encode_varint(value)
+        for number, value in fields
+        if value
+    )
+
+
 def read_place(extensions: bytes) -> Place:
     """Return what an entry's ``Extensions`` say; raises ``CommandError``."""
     numbers = {_OP: 0, _POSITION: 0, _COUNT: 0}
@@ -127,6 +137,15 @@ def read_place(extensions: bytes) -> Place:
 
 def _is_possible(place: Place) -> bool:
     return 0 <= place.position < place.count <= MAX_CHUNKS
+
+
+def _encode_varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -16,8 +16,10 @@ from pyconsul.net import disk_store
 from pyconsul.net.disk_store import DiskStore
 from pyconsul.net.log_store import LogStore, MemoryStore
 from pyconsul.net.raft_driver import RaftDriver
+from pyconsul.net.raft_waiting import CHUNK_BYTES
 from pyconsul.raft import wire, wire_readers
 from pyconsul.raft.messages import COMMAND, AppendRequest, Entry
+from pyconsul.state.chunks import Chunks
 from pyconsul.types.errors import CommandError, ConsulError, NoLeaderError
 
 
@@ -98,7 +100,7 @@ def test_chunks_in_the_log_go_to_the_state_machine_as_chunks(fsm: Rows) -> None:
         driver = await lone(store, fsm)
         core = driver.core
         assert core is not None
-        # Our own leaders write commands whole; another's log holds these.
+        # Our own leaders cut only what is large; another's log holds these.
         first = core.log.last_index + 1
         parts = [
             Entry(first, 1, COMMAND, b"ab", b"1"),
@@ -243,6 +245,48 @@ def test_a_broken_disk_fails_writes_and_ends_leading(
         fsm = Rows()
         driver = await lone(DiskStore(tmp_path), fsm)
         assert set(fsm.rows) == {"before"}
+        await driver.stop()
+
+    go(main())
+
+
+class WholeRows(Rows):
+    """Puts chunks together, and notes how commands came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks = Chunks()
+        self.came: list[tuple[int, int]] = []
+
+    def apply(self, index: int, data: bytes) -> object:
+        self.came.append((index, len(data)))
+        self.rows[str(len(data))] = index
+        return len(data)
+
+    def apply_chunk(
+        self, index: int, term: int, data: bytes, extensions: bytes
+    ) -> object:
+        self.order.append(index)
+        command = self.chunks.add(term, data, extensions)
+        return None if command is None else self.apply(index, command)
+
+
+def test_large_commands_are_cut_and_answered_once_whole() -> None:
+    async def main() -> None:
+        fsm = WholeRows()
+        driver = await lone(MemoryStore(), fsm)
+        sizes = [10, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES, 1, 0]
+        futures = [driver.propose(bytes(size)) for size in sizes]
+        assert [await future for future in futures] == sizes
+        first = fsm.came[0][0]
+        # Whole ones take one entry, the others as many as they have chunks.
+        expected = list(zip([0, 1, 3, 6, 7, 8], sizes, strict=True))
+        assert [(index - first, size) for index, size in fsm.came] == expected
+        assert fsm.order == [first + at for at in (2, 3, 4, 5, 6)]
+        core = driver.core
+        assert core is not None
+        held = core.log.entries(first, first + 8, 100, 1 << 30)
+        assert max(len(entry.data) for entry in held) == CHUNK_BYTES
         await driver.stop()
 
     go(main())
