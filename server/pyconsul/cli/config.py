@@ -12,7 +12,7 @@ from typing import cast
 from .agent_client import AgentClient
 from .command import Command
 from .errors import CommandError
-from .output import line
+from .output import go_json, line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,12 +151,11 @@ def _kind_name(flags: FlagSet) -> str:
 
 
 def _read(flags: FlagSet) -> int:
-    import json
 
     name = _kind_name(flags)
     failing = f"Error reading config entry {name}"
     entry = AgentClient(flags).get(f"/v1/config/{name}", failing=failing).record()
-    line(json.dumps(entry, indent=4, ensure_ascii=False))
+    line(go_json(entry, 4))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .agent_client import AgentClient
 from .command import Command
 from .errors import CommandError
-from .output import line, write
+from .output import in_columns, line, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,14 @@ def _show(entry: Record, base64: bool) -> None:
     for name in ("Partition", "Namespace"):
         if entry.get(name):
             line(f"{name:<{_FIELD_WIDTH}}{entry[name]}")
-    write(b"Value".ljust(_FIELD_WIDTH) + _value(entry, base64) + b"\n")
+    value = _value(entry, base64)
+    if any(mark in value for mark in (b"\t", b"\v", b"\f")):
+        # Tabs in the value make cells, as everything goes through one table.
+        text = value.decode("utf-8", "surrogateescape")
+        line(in_columns(f"CreateIndex\t\nValue\t{text}").partition("\n")[2])
+        return
+    head = b"Value".ljust(_FIELD_WIDTH) if value else b"Value"
+    write(head + value + b"\n")
 
 
 def _value(entry: Record, base64: bool) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import cast
 
 from .agent_client import AgentClient
@@ -11,7 +10,7 @@ from .command import Command
 from .errors import CommandError
 from .kv_read import FAILING
 from .kv_write import read_data
-from .output import line
+from .output import go_json, line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def _export(flags: FlagSet) -> int:
         }
         for entry in entries
     ]
-    line(json.dumps(exported, indent="\t", ensure_ascii=False))
+    line(go_json(exported, "\t"))
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import cast
 from .agent_client import AgentClient
 from .command import Command
 from .errors import CommandError
-from .output import STATES, line, table
+from .output import STATES, go_json, line, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _state(flags: FlagSet) -> int:
     failing = "Error querying Autopilot state"
     state = AgentClient(flags).get(_STATE, failing=failing).record() or {}
     if form == "json":
-        line(json.dumps(state, indent=4, ensure_ascii=False))
+        line(go_json(state, 4))
         return 0
     _show_state(state)
     return 0

@@ -20,6 +20,45 @@ def line(text: str) -> None:
     write(text.encode("utf-8", "surrogateescape") + b"\n")
 
 
+_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+
+
+def go_json(value: object, indent: int | str) -> str:
+    """Return a value as indented JSON, escaped as Go does for HTML's sake."""
+    import json
+
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text.translate(_ESCAPES)
+
+
+def in_columns(text: str) -> str:
+    """Return lines of cells with tabs after them as columns, six blanks apart.
+
+    A column is as wide as its cells in lines next to each other; the last cell
+    of a line belongs to none. So does Go's ``tabwriter``.
+    """
+    import re
+
+    pages = [
+        [re.split("[\t\v]", row) for row in page.split("\n")]
+        for page in text.split("\f")
+    ]
+    last = pages[-1][-1]
+    if len(last) > 1 and not last[-1]:
+        last.pop()
+    for rows in pages:
+        for column in range(max(map(len, rows)) - 1):
+            start = 0
+            for at in range(len(rows) + 1):
+                if at < len(rows) and column < len(rows[at]) - 1:
+                    continue
+                width = max((len(row[column]) for row in rows[start:at]), default=0)
+                for row in rows[start:at]:
+                    row[column] = row[column].ljust(width + 6)
+                start = at + 1
+    return "\n".join("".join(row) for rows in pages for row in rows)
+
+
 GREEN, YELLOW, RED, _BOLD = "32", "33", "31", "1"
 STATES = {
     "alive": GREEN,

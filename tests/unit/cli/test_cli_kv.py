@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,29 @@ def test_get_shows_all_of_a_key_in_fixed_columns(agent: Any, run: Any) -> None:
         "Session          -",
         "Value            x",
     ]
+
+
+def test_tabs_in_a_value_are_cells_of_the_table(agent: Any, run: Any) -> None:
+    for value, shown in (
+        ("a\tb", "a      b"),
+        (
+            "l1\nl2\tc\nl3\td\te\n",
+            "l1\nl2               c\nl3               d      e\n",
+        ),
+        ("a\vb\fc", "a      b\nc"),
+        ("\t", ""),
+        ("é\t", "é"),
+    ):
+        given = b64encode(value.encode()).decode()
+        agent.answer("GET /v1/kv/a/b", [{**ENTRY, "Value": given}])
+        out = run("kv", "get", "-detailed", "a/b")[1]
+        assert out.partition("Value")[2] == f"            {shown}\n"
+
+
+def test_export_escapes_as_go(agent: Any, run: Any) -> None:
+    agent.answer("GET /v1/kv/?recurse", [{**ENTRY, "Key": "<&>\u2028é"}])
+    out = run("kv", "export")[1]
+    assert '"key": "\\u003c\\u0026\\u003e\\u2028é"' in out
 
 
 def test_get_recurse_prints_name_and_value(agent: Any, run: Any) -> None:
