@@ -261,3 +261,28 @@ def test_a_refused_text_keeps_the_set(
     one = start(write(tmp_path, {"path": "live"}, {**A, "on_empty": "fail"}))
     assert one.process.wait(30) == 14
     assert (tmp_path / "live/a").read_text() == "1"
+
+
+def test_a_list_that_ends_of_a_sudden_ends_no_daemon(
+    tmp_path: Path, start: Start, agent: RunningAgent
+) -> None:
+    agent.put("/v1/kv/names", b'["x"]')
+    block = {
+        "contents": "{{ item }}",
+        "for_each": "key('names') | parseJSON",
+        "destination": "made/{{ item }}",
+        "on_empty": "keep",
+    }
+    (tmp_path / "c.json").write_text(json.dumps({"template": [block]}))
+    one = start("-config=c.json")
+    one.wrote("made/x", "x")
+    agent.put("/v1/kv/names", b"[]")
+    one.said("there is no item any more; the files stay as they are")
+    agent.put("/v1/kv/names", b'["x", "y"]')
+    one.wrote("made/y", "y")
+    assert one.end() == 0
+    agent.put("/v1/kv/names", b"[]")
+    block["on_empty"] = "fail"
+    (tmp_path / "c.json").write_text(json.dumps({"template": [block]}))
+    assert start("-config=c.json").process.wait(30) == 14
+    assert (tmp_path / "made/x").read_text() == "x"

@@ -13,6 +13,7 @@ from pyconsul_template.actions import Change
 from pyconsul_template.each import Ledger, Made, remove
 from pyconsul_template.output import OutputError, Target
 from pyconsul_template.plans import TemplatePlan
+from pyconsul_template.shape import RefusedError
 
 log = logging.getLogger("pyconsul_template")
 
@@ -35,7 +36,9 @@ async def write_all(
     _check_folder(target, ledger)
     known = ledger.known()
     if reason := _refusal(plan, len(known), len(made.names)):
-        raise OutputError(f"{target.path}: {reason}; the files stay as they are")
+        text = f"{target.path}: {reason}; the files stay as they are"
+        is_blank = not made.names and plan.shape.on_empty == "fail"
+        raise RefusedError(text, is_blank=is_blank)
     if show_removal is None:
         # First, so that a file is known though we end right after writing it.
         ledger.save(known | made.names)

@@ -30,6 +30,7 @@ from pyconsul_template.many import write_all
 from pyconsul_template.output import OutputError
 from pyconsul_template.plans import NONE, strongest
 from pyconsul_template.render import TemplateError
+from pyconsul_template.shape import RefusedError
 from pyconsul_template.sinks import Sinks
 from pyconsul_template.source import Entry, Reader, Source, describe
 from pyconsul_template.syntax import TemplateLike, open_template
@@ -316,7 +317,11 @@ class Runner:
             change = await write(plan, content)
         except OutputError as error:
             state.error = str(error)
-            if self._settings.once or plan.error_fatal:
+            once = self._settings.once
+            ends = once or plan.error_fatal
+            if isinstance(error, RefusedError):
+                ends = error.ends(plan.shape.on_empty, once=once)
+            if ends:
                 raise RunError(str(error)) from error
             log.error("%s", error)
             return []

@@ -21,6 +21,10 @@ class RefusedError(OutputError):
         super().__init__(text)
         self.is_blank = is_blank
 
+    def ends(self, on_empty: str, *, once: bool) -> bool:
+        """Whether it ends the run."""
+        return on_empty == "fail" if self.is_blank else once
+
 
 class Shape(Struct, frozen=True):
     """How a text becomes bytes, and which bytes are refused."""

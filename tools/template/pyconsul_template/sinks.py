@@ -53,10 +53,7 @@ class Sinks:
         try:
             return self._take(index, plan, made, content, now)
         except RefusedError as error:
-            is_fatal = self._settings.once
-            if error.is_blank:
-                is_fatal = plan.shape.on_empty == "fail"
-            if is_fatal:
+            if error.ends(plan.shape.on_empty, once=self._settings.once):
                 raise
             self._states[index].error = str(error)
             log.error("%s", error)
