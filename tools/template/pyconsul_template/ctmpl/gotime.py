@@ -8,16 +8,18 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 RFC3339 = "2006-01-02T15:04:05Z07:00"
 _ELEMENT = re.compile(
-    r"January|Jan|Monday|Mon|MST|2006|Z07:00|Z0700|Z07|-07:00|-0700|-07"
-    r"|[.,](?:0+|9+)(?!\d)|002|01|02|03|04|05|06|15|PM|pm|_2|1|2|3|4|5"
+    r"January|Jan(?![a-z])|Monday|Mon(?![a-z])|MST|2006"
+    r"|[Z-](?:07:00:00|070000|07:00|0700|07)"
+    r"|[.,](?:0+|9+)(?!\d)|002|01|02|03|04|05|06|15|PM|pm|__2|_2(?!006)|1|2|3|4|5"
 )
 
 
 def _offset(moment: datetime, separator: str) -> str:
     offset = moment.utcoffset()
-    minutes = int(offset.total_seconds() // 60) if offset else 0
-    sign = "-" if minutes < 0 else "+"
-    return f"{sign}{abs(minutes) // 60:02d}{separator}{abs(minutes) % 60:02d}"
+    seconds = int(offset.total_seconds()) if offset else 0
+    sign, seconds = "-" if seconds < 0 else "+", abs(seconds)
+    parts = seconds // 3600, seconds // 60 % 60, seconds % 60
+    return sign + separator.join(f"{part:02d}" for part in parts)
 
 
 def _zulu(moment: datetime, separator: str) -> str:
@@ -52,6 +54,7 @@ _VALUES: dict[str, Callable[[datetime], str]] = {
     "1": lambda t: str(t.month),
     "002": lambda t: f"{t.timetuple().tm_yday:03d}",
     "02": lambda t: f"{t.day:02d}",
+    "__2": lambda t: f"{t.timetuple().tm_yday:3d}",
     "_2": lambda t: f"{t.day:2d}",
     "2": lambda t: str(t.day),
     "15": lambda t: f"{t.hour:02d}",
@@ -63,11 +66,15 @@ _VALUES: dict[str, Callable[[datetime], str]] = {
     "5": lambda t: str(t.second),
     "PM": lambda t: "AM" if t.hour < 12 else "PM",
     "pm": lambda t: "am" if t.hour < 12 else "pm",
-    "-07:00": lambda t: _offset(t, ":"),
-    "-0700": lambda t: _offset(t, ""),
+    "-07:00:00": lambda t: _offset(t, ":"),
+    "-070000": lambda t: _offset(t, ""),
+    "-07:00": lambda t: _offset(t, ":")[:6],
+    "-0700": lambda t: _offset(t, "")[:5],
     "-07": lambda t: _offset(t, "")[:3],
-    "Z07:00": lambda t: _zulu(t, ":"),
-    "Z0700": lambda t: _zulu(t, ""),
+    "Z07:00:00": lambda t: _zulu(t, ":"),
+    "Z070000": lambda t: _zulu(t, ""),
+    "Z07:00": lambda t: _zulu(t, ":")[:6],
+    "Z0700": lambda t: _zulu(t, "")[:5],
     "Z07": lambda t: _zulu(t, "")[:3],
 }
 
@@ -79,7 +86,7 @@ _DIGITS = {
     **{"15": ("hour", "\\d{1,2}"), "03": ("half", "\\d{2}"), "3": ("half", "\\d{1,2}")},
     **{"04": ("minute", "\\d{2}"), "4": ("minute", "\\d{1,2}")},
     **{"05": ("second", "\\d{2}"), "5": ("second", "\\d{1,2}")},
-    "002": ("of_year", "\\d{3}"),
+    **{"002": ("of_year", "\\d{3}"), "__2": ("of_year", " {0,2}\\d{1,3}")},
 }
 _WORDS = {
     "January": ("name", "|".join(_MONTHS)),
@@ -88,9 +95,13 @@ _WORDS = {
     "Mon": ("weekday", "|".join(day[:3] for day in _DAYS)),
     **{"PM": ("noon", "AM|PM"), "pm": ("noon", "am|pm")},
     "MST": ("zone", "[A-Z]{3,4}"),
-    **dict.fromkeys(("-07:00", "-0700", "-07"), ("offset", "[+-]\\d\\d:?(?:\\d\\d)?")),
     **dict.fromkeys(
-        ("Z07:00", "Z0700", "Z07"), ("offset", "Z|[+-]\\d\\d:?(?:\\d\\d)?")
+        ("-07:00:00", "-070000", "-07:00", "-0700", "-07"),
+        ("offset", r"[+-]\d\d(?::?\d\d){0,2}"),
+    ),
+    **dict.fromkeys(
+        ("Z07:00:00", "Z070000", "Z07:00", "Z0700", "Z07"),
+        ("offset", r"Z|[+-]\d\d(?::?\d\d){0,2}"),
     ),
 }
 
@@ -121,8 +132,9 @@ def parsed(layout: str, text: str, zone: tzinfo | None = UTC) -> datetime:
     if offset == "Z" or given.get("zone") == "UTC":
         zone = UTC
     elif offset:
-        hours, minutes = int(offset[1:3]), int(offset[3:].lstrip(":") or 0)
-        span = timedelta(hours=hours, minutes=minutes)
+        plain = offset[1:].replace(":", "").ljust(6, "0")
+        hours, minutes, seconds = int(plain[:2]), int(plain[2:4]), int(plain[4:])
+        span = timedelta(hours=hours, minutes=minutes, seconds=seconds)
         zone = timezone(-span if offset[0] == "-" else span)
     return moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
 
