@@ -93,6 +93,7 @@ _NO_BOUNDARY = Assert(
 )
 
 _ESCAPES = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_OCTAL = frozenset("01234567")
 _ANCHORS = {"A": _TEXT_START, "z": _TEXT_END, "b": _BOUNDARY, "B": _NO_BOUNDARY}
 
 
@@ -196,6 +197,10 @@ class _Parser:
         char = self.text[self.at]
         if char in "*+?":
             raise RegexError("missing argument to repetition operator", char)
+        start = self.at
+        if char == "{" and self.repetition() is not None:
+            where = self.text[start : self.at]
+            raise RegexError("missing argument to repetition operator", where)
         if char == "(":
             return self.group()
         if char == "[":
@@ -239,7 +244,9 @@ class _Parser:
     def group_name(self, start: int) -> None:
         end = self.text.find(">", self.at)
         name = self.text[self.at : end]
-        if end < 0 or not name.replace("_", "a").isalnum():
+        if end < 0:
+            raise RegexError("invalid named capture", self.text[start:])
+        if not (name.isascii() and name.replace("_", "a").isalnum()):
             raise RegexError("invalid named capture", self.text[start : end + 1])
         self.at = end + 1
 
@@ -274,15 +281,15 @@ class _Parser:
             return char_set((_ESCAPES[char], _ESCAPES[char]))
         if char == "x":
             return self.hexadecimal()
-        if char == "0":
+        if char == "0" or (
+            char in _OCTAL and self.text[self.at : self.at + 1] in _OCTAL
+        ):
             digits = char
-            while len(digits) < 3 and self.text[self.at : self.at + 1] in tuple(
-                "01234567"
-            ):
+            while len(digits) < 3 and self.text[self.at : self.at + 1] in _OCTAL:
                 digits += self.text[self.at]
                 self.at += 1
             return char_set((chr(int(digits, 8)), chr(int(digits, 8))))
-        if char.isascii() and char.isalnum():
+        if not char.isascii() or char.isalnum():
             raise RegexError("invalid escape sequence", "\\" + char)
         return char_set((char, char))
 

@@ -75,6 +75,13 @@ def test_re2_syntax(pattern: str, text: str, found: bool) -> None:
         ("[a", "missing closing ]: `[a`"),
         ("[b-a]", "invalid character class range: `b-a`"),
         ("a{1001}", "invalid repeat count: `{1001}`"),
+        ("{2}", "missing argument to repetition operator: `{2}`"),
+        ("a|{2,}b", "missing argument to repetition operator: `{2,}`"),
+        ("{1001}", "invalid repeat count: `{1001}`"),
+        ("a(?P<n{a}", "invalid named capture: `(?P<n{a}`"),
+        ("(?P<é>a)", "invalid named capture: `(?P<é>`"),
+        (r"\é", r"invalid escape sequence: `\é`"),
+        (r"\8", r"invalid escape sequence: `\8`"),
         ("a\\", "trailing backslash at end of expression: ``"),
         ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
         (r"(a)\1", r"invalid escape sequence: `\1`"),
@@ -154,3 +161,8 @@ def test_groups_take_linear_time_and_have_a_limit() -> None:
     assert process_time() - start < 5
     with pytest.raises(RegexError, match="text too long"):
         regex.groups("a" * 1_000_000)
+
+
+def test_octal_escapes_have_two_digits_or_more() -> None:
+    assert compile_regex(r"^\101\07\1018$").search("A\x07A8")
+    assert compile_regex("^{a}{,2}$").search("{a}{,2}")
