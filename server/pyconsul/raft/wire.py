@@ -42,7 +42,8 @@ PROTOCOL_VERSION = 3
 MAX_MESSAGE_BYTES = 64 << 20
 """The largest request; appends hold 1 MiB, or one entry that is larger."""
 MAX_COMMAND_BYTES = MAX_MESSAGE_BYTES - (1 << 16)
-"""The largest command: one that no follower takes would stop the cluster."""
+"""The largest command; one that no follower takes would stop the cluster, and even
+in chunks it has to fit into memory several times."""
 MAX_ENTRIES = 1 << 16
 MAX_EXTENSIONS_BYTES = 4096
 """Of an entry; they say in a few bytes which chunk of a command it is."""
