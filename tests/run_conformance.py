@@ -137,6 +137,10 @@ def main() -> int:
     areas, left_out = selected(listing)
     if options.area:
         areas = set(options.area)
+        known = {json.loads(path.read_bytes())["area"] for path in CASES.glob("*.json")}
+        if areas - known:
+            # With nothing chosen every case there is would be run.
+            parser.error(f"no such area: {', '.join(sorted(areas - known))}")
     status = run(CASES, chosen(CASES, areas, left_out), options)
     changed = differing(options.newer, CASES) if options.newer.is_dir() else []
     if changed:
