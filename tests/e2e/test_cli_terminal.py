@@ -123,3 +123,22 @@ def test_errors_are_worded_as_consul_words_them(
 )
 def test_help_is_asked_for_anywhere(words: list[str], first: str) -> None:
     assert piped(words, {}).startswith(first)
+
+
+def test_names_do_not_steer_a_terminal(consul_agent: Agent) -> None:
+    node = {"Node": "evil\x1b[2J\x07", "Address": "10.0.0.9"}
+    consul_agent.request("PUT", "/v1/catalog/register", node)
+    words = ["catalog", "nodes"]
+    shown = on_terminal(words, consul_agent.environ)
+    assert "evil\\x1b[2J\\x07" in shown
+    assert "\x1b[2J" not in shown
+    assert "\x07" not in shown
+    done = subprocess.run(
+        [sys.executable, "-m", "pyconsul.cli.main", *words],
+        env={**os.environ, **consul_agent.environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # A script gets what there is.
+    assert "evil\x1b[2J\x07" in done.stdout

@@ -94,6 +94,9 @@ def table(
     column; they show on terminals only.
     """
     cells = [list(row) for row in rows]
+    if sys.stdout.isatty():
+        # Names come from whoever joined: they shall not steer the terminal.
+        cells = [[_harmless(cell) for cell in row] for row in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
     if colours():
@@ -106,6 +109,16 @@ def table(
             lines[at] = "  ".join(shown).rstrip()
     for one in lines:
         line(one)
+
+
+def _harmless(text: str) -> str:
+    """Return a text with its control characters written out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def pairs(items: dict[str, str] | None, between: str) -> str:
