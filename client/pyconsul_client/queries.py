@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from .errors import ProtocolError
 from .records import (
@@ -111,6 +112,27 @@ def _decode_pair(body: bytes) -> Any:
     return pairs[0] if pairs else None
 
 
+def _decode_entries(body: bytes) -> list[ServiceEntry] | None:
+    """Decode instances; nodes that are known already are not kept twice.
+
+    Of a thousand services on a hundred nodes, the nodes were a fifth of the data.
+    """
+    entries = _ENTRIES.decode(body)
+    for entry in entries or ():
+        node = entry.node
+        known = _nodes.get(node.id or node.node)
+        if known == node:
+            force_setattr(entry, "node", known)
+            continue
+        if len(_nodes) >= NODES_KEPT:
+            _nodes.clear()
+        _nodes[node.id or node.node] = node
+    return entries
+
+
+NODES_KEPT = 10_000
+_nodes: dict[str, CatalogNode] = {}
+_ENTRIES = msgspec.json.Decoder(list[ServiceEntry] | None)
 _PAIRS = msgspec.json.Decoder(list[KVPair] | None)
 _NAMES = msgspec.json.Decoder(list[str] | None)
 _SERVICES = msgspec.json.Decoder(dict[str, list[str]] | None)
@@ -119,7 +141,7 @@ _DECODERS: dict[Kind, Callable[[bytes], Any]] = {
     Kind.KV_PAIRS: _PAIRS.decode,
     Kind.KV_KEYS: _NAMES.decode,
     Kind.SERVICES: _SERVICES.decode,
-    Kind.SERVICE: msgspec.json.Decoder(list[ServiceEntry] | None).decode,
+    Kind.SERVICE: _decode_entries,
     Kind.NODES: msgspec.json.Decoder(list[CatalogNode] | None).decode,
     Kind.NODE: msgspec.json.Decoder(NodeServices | None).decode,
     Kind.DATACENTERS: _NAMES.decode,
