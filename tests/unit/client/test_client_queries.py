@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+
 from pyconsul_client import queries as queries_module
 from pyconsul_client.queries import Queries, decode
 from pyconsul_client.records import ServiceEntry
@@ -26,4 +27,5 @@ def test_a_node_of_many_services_is_kept_once(monkeypatch: pytest.MonkeyPatch) -
     for number in range(2, 6):
         entry(f"n{number}", "10.0.0.3")
     again = entry("n1", "10.0.0.2").node
-    assert again == moved and again is not moved
+    assert again == moved
+    assert again is not moved
