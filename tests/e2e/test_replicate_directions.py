@@ -262,6 +262,40 @@ def test_two_instances_of_which_one_leads(world: World) -> None:
             until(lambda: world.one.pairs("led/") == {"a": "2", "b": "3"})
 
 
+def test_both_directions_through_one_agent(world: World) -> None:
+    flags = ("-prefix=far/@dc1:near/", f"-consul-addr={world.into.address}")
+    world.one.put("far/a", "1")
+    world.two.put("near/b", "2")
+    good("-once", *flags, "-conflict=refuse")
+    assert world.one.pairs("far/") == world.two.pairs("near/") == {"a": "1", "b": "2"}
+    world.two.delete("near/a")
+    good("-once", *flags, "-conflict=refuse")
+    assert world.one.pairs("far/") == {"b": "2"}
+
+
+@pytest.mark.parametrize("word", ["key:{}/k@dc1:{}2/k", "{}@dc1:{}2"])
+def test_following_a_key_and_a_tree_with_neighbours(world: World, word: str) -> None:
+    tree = "solo" if word.startswith("key:") else "alone"
+    here, there = f"{tree}/k", f"{tree}2/k"
+    world.one.put(f"{tree}ly", "neighbour")
+    pair = f"-prefix={word.format(tree, tree)}"
+    flags = (pair, *world.both, "-conflict=source", "-allow-mass-delete")
+    # Nothing is left to the comparison now and then.
+    with instance(*flags, "-reconcile-interval=0s"):
+        for number in range(4):
+            world.one.put(here, f"one {number}")
+            until(lambda n=number: world.two.pairs(there) == {"": f"one {n}"})
+            world.two.delete(there)
+            until(lambda: not world.one.pairs(here))
+            world.two.put(there, f"two {number}")
+            until(lambda n=number: world.one.pairs(here) == {"": f"two {n}"})
+            world.one.delete(here)
+            until(lambda: not world.two.pairs(there))
+    assert not world.two.pairs(f"{tree}ly")
+    assert not world.two.pairs(f"{tree}2ly")
+    good("-once", *flags)
+
+
 def test_loops_and_what_is_written_twice(world: World) -> None:
     one_way = ("-once", "-prefix=turn/", *world.both)
     back = ("-once", "-prefix=turn/", f"-source-addr={world.into.address}",

@@ -97,7 +97,12 @@ class Ledger:
     async def load(self) -> str:
         """Read both status keys; return why they say nothing, ``""`` if they do."""
         ends, indexes = await asyncio.gather(
-            asyncio.gather(*(s.entries(self.key, exact=True) for s in self._stores)),
+            asyncio.gather(
+                *(
+                    store.entries(self.key, exact=True, consistent=True)
+                    for store in self._stores
+                )
+            ),
             asyncio.gather(*(store.kv_index() for store in self._stores)),
         )
         self._at = [end.entries[0].modify_index if end.entries else 0 for end in ends]

@@ -77,7 +77,8 @@ class Runner:
         job = make(
             pair,
             config.rules,
-            Store(source, max_stale=config.max_stale),
+            # What is written at both sides is compared with what leaders say.
+            Store(source, max_stale=0.0 if config.conflict else config.max_stale),
             Store(destination),
             config.job,
             self._journal,

@@ -27,6 +27,8 @@ from .store import Listing, Status, Store, listing
 MAX_PASSES = 20
 """Comparisons in a row that may find something changed under their hands."""
 EARLY_S = 0.2
+ECHO_S = 0.25
+"""How long a watch may take to tell of what was written here."""
 News = asyncio.Queue[tuple[Side, Listing] | ClientError]
 _HELD = "is locked at one side and differs: left alone"
 _OPEN = "changed at both sides: left alone"
@@ -118,7 +120,7 @@ class TwoWay:
 
     async def verify(self) -> bool:
         """Compare with what leaders say; show the differences, true if none."""
-        rows, found = await self._compare(consistent=True)
+        rows, found = await self._compare()
         self._tell(found)
         total = sum(size(entry.value) for entry in rows[0].values())
         same = not (found.changes or found.open or found.held)
@@ -132,10 +134,10 @@ class TwoWay:
         self._tell(found)
         return not (found.changes or found.open)
 
-    async def _compare(self, *, consistent: bool = False) -> tuple[Rows, Merge]:
+    async def _compare(self) -> tuple[Rows, Merge]:
         if why := await self._ledger.load():
             self._show(f"# {self.name}: {why}: nothing is deleted")
-        rows = self._rows(await self._read(consistent=consistent))
+        rows = self._rows(await self._read())
         return rows, self._merge(rows, Watched())
 
     def _merge(self, rows: Rows, watched: Watched) -> Merge:
@@ -255,14 +257,13 @@ class TwoWay:
         confirmed, why = await guard.confirm(due, sight)
         return [names[delete.key] for delete in confirmed], why, len(due) if why else 0
 
-    async def _read(self, *, consistent: bool = False) -> tuple[Listing, Listing]:
+    async def _read(self) -> tuple[Listing, Listing]:
+        # Proven leaders are asked: what is compared may not be older than the facts.
         # Of a tree that is a key and a folder, neighbours are read and left out.
         only, pair = self.pair.only_key, self.pair
         here, there = await asyncio.gather(
-            self.source.entries(pair.source, exact=only, consistent=consistent),
-            self.destination.entries(
-                pair.destination, exact=only, consistent=consistent
-            ),
+            self.source.entries(pair.source, exact=only, consistent=True),
+            self.destination.entries(pair.destination, exact=only, consistent=True),
         )
         return here, there
 
@@ -339,20 +340,32 @@ class TwoWay:
             await asyncio.gather(*watches, return_exceptions=True)
 
     async def _hear(self, news: News) -> None:
-        """Wait for news, until what was written here is among it."""
+        """Wait for news, and a moment for what was written here to be among it."""
         held = [*(self._listings or await self._read())]
-        heard = False
-        while not heard or any(
-            held[side].index < self._ledger.written(side) for side in SIDES
-        ):
-            items = [await news.get()]
+        older = False
+        patience: float | None = None
+        while patience is None or self._lags(held):
+            try:
+                async with asyncio.timeout(patience):
+                    items = [await news.get()]
+            except TimeoutError:
+                if patience is None:
+                    raise
+                older = True
+                break
+            patience = ECHO_S
             await self._quiet(news, items)
-            heard = True
             for item in items:
                 if isinstance(item, ClientError):
                     raise item
-                held[item[0]] = item[1]
-        self._listings = held[0], held[1]
+                side, found = item
+                older = older or found.index < held[side].index
+                held[side] = found
+        # Nothing older than what was acted on may be compared: read it again.
+        self._listings = None if older else (held[0], held[1])
+
+    def _lags(self, held: list[Listing]) -> bool:
+        return any(held[side].index < self._ledger.written(side) for side in SIDES)
 
     async def _settle_or_say(self) -> None:
         try:
