@@ -121,8 +121,8 @@ def text(op: dict[str, Any]) -> str:
 class Replicator:
     """One instance: passes, crashes, starts with nothing in memory."""
 
-    def __init__(self, sites: tuple[Site, Site], policy: str) -> None:
-        self._sites, self._policy = sites, policy
+    def __init__(self, sites: tuple[Site, Site], policy: str, *, follows: bool) -> None:
+        self._sites, self._policy, self._follows = sites, policy, follows
         self._job = self._fresh()
         self._task: asyncio.Task[None] | None = None
 
@@ -136,13 +136,15 @@ class Replicator:
     async def _pass(self) -> None:
         try:
             await self._job.once()
+            if self._follows:
+                await self._job.follow()
         except ClientError as error:
             if not isinstance(error, RefusedError) and not error.retryable:
                 raise
 
     async def end(self, *, crash: bool) -> None:
         if self._task is not None:
-            if crash:
+            if crash or self._follows:
                 self._task.cancel()
             done = await asyncio.gather(self._task, return_exceptions=True)
             for error in done:
@@ -161,6 +163,7 @@ async def play(
     steps: int,
     trouble: bool,
     late: bool,
+    follows: bool,
 ) -> tuple[Site, Site]:
     """Write and crash at random, then let it come to rest; return the sites."""
     one, two = (
@@ -169,7 +172,7 @@ async def play(
     )
     one.across, two.across = two, one
     sites = (one, two)
-    workers = [Replicator(sites, policy) for _ in range(instances)]
+    workers = [Replicator(sites, policy, follows=follows) for _ in range(instances)]
     if trouble:
         one.trouble = two.trouble = lambda _: rng.choice(
             ["", "", "", "before", "after"]
@@ -228,12 +231,14 @@ def run(
     steps: int,
     trouble: bool,
     late: bool = False,
+    follows: bool = False,
 ) -> tuple[tuple[Site, Site], set[str]]:
     async def work() -> tuple[tuple[Site, Site], set[str]]:
         async with asyncio.timeout(60):
             sites = await play(
                 random.Random(seed), policy,
                 instances=instances, steps=steps, trouble=trouble, late=late,
+                follows=follows,
             )  # fmt: skip
             return sites, await rest(sites, policy)
 
@@ -241,11 +246,13 @@ def run(
 
 
 @settings(max_examples=150, deadline=None)
-@given(SEEDS, POLICIES, st.integers(5, 120), st.booleans())
+@given(SEEDS, POLICIES, st.integers(5, 120), st.booleans(), st.booleans())
 def test_one_instance_that_crashes(
-    seed: int, policy: str, steps: int, trouble: bool
+    seed: int, policy: str, steps: int, trouble: bool, follows: bool
 ) -> None:
-    sites, left = run(seed, policy, instances=1, steps=steps, trouble=trouble)
+    sites, left = run(
+        seed, policy, instances=1, steps=steps, trouble=trouble, follows=follows
+    )
     assert not left or policy == "refuse"
     for key in left:
         ends = [site.values(key).get(key) for site in sites]
@@ -256,13 +263,21 @@ def test_one_instance_that_crashes(
 
 
 @settings(max_examples=150, deadline=None)
-@given(SEEDS, POLICIES, st.integers(1, 2), st.integers(5, 120), st.booleans())
+@given(
+    SEEDS,
+    POLICIES,
+    st.integers(1, 2),
+    st.integers(5, 120),
+    st.booleans(),
+    st.booleans(),
+)
 def test_several_instances_and_requests_that_outlive_theirs(
-    seed: int, policy: str, instances: int, steps: int, trouble: bool
+    seed: int, policy: str, instances: int, steps: int, trouble: bool, follows: bool
 ) -> None:
     _, left = run(
-        seed, policy, instances=instances, steps=steps, trouble=trouble, late=True
-    )
+        seed, policy,
+        instances=instances, steps=steps, trouble=trouble, late=True, follows=follows,
+    )  # fmt: skip
     assert not left or policy == "refuse"
 
 
