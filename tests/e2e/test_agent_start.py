@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from running_agent import free_port
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,52 @@ def test_signals_leave_as_configured(
     agent = agents("-dev", "-hcl", fragment)
     assert agent.stop(number) == status
     assert ("Requesting agent leave" in agent.output()) == (status == 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")]
+)
+def test_signals_during_a_start(tmp_path: Path, number: int, name: str) -> None:
+    # The one to join takes connections and says nothing.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        flags = [
+            "-bind=127.0.0.1",
+            f"-join=127.0.0.1:{silent.getsockname()[1]}",
+            f"-data-dir={tmp_path / 'data'}",
+            "-http-port=-1",
+            "-dns-port=-1",
+            f"-serf-lan-port={free_port()}",
+        ]
+        log = tmp_path / "log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pyconsul.cli.main", "agent", *flags],
+                stdout=out,
+                stderr=out,
+            )
+        try:
+            _until(lambda: "joining: lan_addresses" in log.read_text(), log)
+            process.send_signal(signal.SIGHUP)
+            early = 'signal=hangup error="cannot reload before agent started"'
+            _until(lambda: early in log.read_text(), log)
+            assert process.poll() is None
+            process.send_signal(number)
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
+            process.wait()
+    said = log.read_text()
+    assert f"Caught: signal={name}" in said
+    assert "Exit code: code=1" in said
+    assert "Traceback" not in said
+    assert "agent running" not in said
+
+
+def _until(right: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not right():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("rejoin", [True, False])

@@ -119,17 +119,43 @@ class Lifecycle:
         """Start, serve until told to stop, stop; raises ``StartError``."""
         async with self._closing:
             try:
-                agent = await self._start()
+                agent = await self._started()
             except ConsulError as error:
                 raise StartError(str(error)) from error
             except OSError as error:
                 raise StartError(os_reason(error)) from error
-            if self._takes_signals:
-                self._signals()
-            log.info("Consul agent running!")
-            await self._until_stopped(agent)
+            if agent is not None:
+                if self._takes_signals:
+                    self._signals()
+                log.info("Consul agent running!")
+                await self._until_stopped(agent)
         log.info("Exit code: code=%d", self._status)
         return self._status
+
+    async def _started(self) -> FullAgent | None:
+        """Return the agent, ``None`` when a signal ended its start."""
+        starting = asyncio.ensure_future(self._start())
+
+        def stop(name: str) -> None:
+            log.info("Caught: signal=%s", name)
+            self._status = 1
+            starting.cancel()
+
+        if self._takes_signals:
+            loop = asyncio.get_running_loop()
+            early = "cannot reload before agent started"
+            loop.add_signal_handler(
+                signal.SIGHUP, log.error, 'Caught: signal=hangup error="%s"', early
+            )
+            loop.add_signal_handler(signal.SIGINT, stop, "interrupt")
+            loop.add_signal_handler(signal.SIGTERM, stop, "terminated")
+        try:
+            await asyncio.wait([starting])
+        finally:
+            # Whoever ends us ends the start, too.
+            starting.cancel()
+            await asyncio.wait([starting])
+        return None if starting.cancelled() else starting.result()
 
     async def _until_stopped(self, agent: FullAgent) -> None:
         """Work until an order, or a task that cannot go on, ends it."""
