@@ -14,6 +14,7 @@ from pyconsul_replicate.errors import RefusedError, SetupError
 from pyconsul_replicate.merge import POLICIES
 from pyconsul_replicate.model import CONFLICT_DIR, LOCK_FLAG, Rules
 from pyconsul_replicate.twoway import TwoWay
+from pyconsul_replicate.wire import Answer
 
 DECIDED = [policy for policy in POLICIES if policy != "refuse"]
 
@@ -531,6 +532,39 @@ def test_a_follower_that_leaves_conflicts_alone_goes_on() -> None:
             assert "1 keys changed at both sides" in job.counters.last_error
             there.set("app/a", "left")
             await until(lambda: job.counters.open_conflicts == 0)
+
+        await with_following(job, changes)
+
+    run(work())
+
+
+class Deaf(FakeAgent):
+    """An agent whose blocking queries do not end."""
+
+    async def get(self, target: str, within: float = 60.0) -> Answer:
+        if "index=" in target:
+            await asyncio.Event().wait()
+        return await super().get(target, within)
+
+
+@pytest.mark.parametrize("policy", DECIDED)
+def test_what_was_written_here_is_no_conflict_before_it_is_heard_of(
+    policy: str,
+) -> None:
+    async def work() -> None:
+        here, there = FakeAgent("here", "dc1"), Deaf("there", "dc2")
+        here.set("app/a", "0")
+        job = make_two_way(here, there, policy)
+
+        async def changes() -> None:
+            for number in range(1, 4):
+                here.set("app/a", str(number))
+                await until(lambda n=number: there.values("app/a") == {"app/a": str(n)})
+                # Another key's news come while the old version is still held.
+                here.set(f"app/b{number}", "1")
+                await until(lambda n=number: f"app/b{n}" in there.rows)
+            assert here.values("app/a") == {"app/a": "3"}
+            assert job.counters.decided_conflicts == 0
 
         await with_following(job, changes)
 
