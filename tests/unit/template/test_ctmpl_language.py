@@ -198,7 +198,7 @@ def test_renders(template: str, text: str | None) -> None:
         ("{{lt true false}}", 1, "invalid type for comparison"),
         ('{{eq (split "," "a") (split "," "a")}}', 1, "error calling eq"),
         ('{{range "abc"}}{{end}}', 1, "range can't iterate over abc"),
-        ("{{range $i, $e := loop 2}}{{end}}", 1, "more than one variable"),
+        ("{{range $i, $e := 2}}{{end}}", 1, "more than one variable"),
         ("{{range 1.5}}{{end}}", 1, "range can't iterate over 1.5"),
         ('{{range service "web"}}{{.id}}{{end}}', 1, "can't evaluate field id"),
         ('{{range service "web"}}{{.ID.X}}{{end}}', 1, "can't evaluate field X in type string"),
@@ -265,6 +265,8 @@ def test_deep_blocks_render() -> None:
         ("{{1i}} {{print 2.5i 1}} {{eq 1i 1.0i}} {{0x1p1i}}", "(0+1i) (0+2.5i) 1 true (0+2i)"),
         ('{{toJSON (parseJSON "[1e20,1.5e-6,0.1,87474724701161291776,-0.0]")}}',
          "[100000000000000000000,0.0000015,0.1,87474724701161290000,-0]"),
+        # Channels have numbers of their items, too
+        ("{{range $i, $e := loop 5 7}}{{$i}}={{$e}} {{end}}", "0=5 1=6 "),
         ("{{print scratch}}", "&{{{0 0} 0 0 0 0} map[]}"),
         # A pipeline may end with a bar; nil is an empty list, map or channel
         ("{{print 1 | }}{{if 0 |}}a{{end}}", "1"),

@@ -65,7 +65,7 @@ class Long(int):
 
 
 class Loop:
-    """What ``loop`` gives: numbers for one range variable; a Go channel."""
+    """What ``loop`` gives: numbers, a Go channel."""
 
     __slots__ = ("numbers",)
 
@@ -364,7 +364,9 @@ def pairs(value: Any) -> Sequence[tuple[Any, Any]]:
     if isinstance(value, dict):
         found = cast("dict[Any, Any]", value)
         return [(key, found[key]) for key in keys_sorted(found)]
-    if kind is Loop or (isinstance(value, int) and kind is not bool):
+    if kind is Loop:
+        return list(enumerate(value.numbers))
+    if isinstance(value, int) and kind is not bool:
         raise GoExecError(
             f"can't use {printed(value)} to iterate over more than one variable"
         )
