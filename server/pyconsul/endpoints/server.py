@@ -401,7 +401,9 @@ class Server:
     def evaluate(self, read: ReadHandler, args: QueryOptions) -> Reply:
         """Answer a read from this server's state, as it is now."""
         found = read(self, args, self.resolver.resolve(args.token))
-        return self._mark(Reply(found.value, found.index or 1, found.cells), args)
+        index = found.index or 1
+        reply = Reply(found.value, index, found.cells, keeps=found.keeps)
+        return self._mark(reply, args)
 
     def _mark(self, reply: Reply, args: QueryOptions) -> Reply:
         """Say how consistent the answer is."""

@@ -251,6 +251,7 @@ def _finish(
     response = view(request, reply, headers)
     if (
         reply.cells
+        and reply.keeps
         and reply.known_leader
         and not args.min_query_index
         and not args.require_consistent

@@ -126,8 +126,9 @@ class CatalogReads:
             prefix, space = CONNECT, journal.watch.connect
         else:
             prefix, space = "service.", journal.watch.services
-        index = journal.indexes.get(prefix + name) or journal.index(EXTINCTION)
-        return Read(rows, index, (Cell(space, name),))
+        own = journal.indexes.get(prefix + name, 0)
+        index = own or journal.index(EXTINCTION)
+        return Read(rows, index, (Cell(space, name),), keeps=bool(own))
 
     def node_services(self, node: str) -> Read:
         """Return a node, by name or unique ID prefix, with its services."""

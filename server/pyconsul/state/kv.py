@@ -40,20 +40,22 @@ class KVTable:
     def get(self, key: str) -> Read:
         """Return one key's row, or ``None`` with the tables' index."""
         row = self.rows.get(key)
-        index = row.record.modify_index if row is not None else self._table_index()
-        return Read(row, index, (Cell(self._journal.watch.keys, key),))
+        cells = (Cell(self._journal.watch.keys, key),)
+        if row is None:
+            return Read(None, self._table_index(), cells, keeps=False)
+        return Read(row, row.record.modify_index, cells)
 
     def list(self, prefix: str) -> Read:
         """Return the rows below a prefix, in key order."""
         rows = self.rows
         below = [rows[key] for key in self.keys.below(prefix)]
-        return Read(below, self._prefix_index(prefix, below), self._cells(prefix))
+        return self._below(below, prefix, below)
 
     def list_keys(self, prefix: str, separator: str) -> Read:
         """Return the keys below a prefix, rolled up at ``separator``."""
         rows = self.rows
         keys = self.keys.below(prefix)
-        index = self._prefix_index(prefix, [rows[key] for key in keys])
+        below = [rows[key] for key in keys]
         if separator:
             start = len(prefix)
             rolled: dict[str, None] = {}
@@ -61,22 +63,25 @@ class KVTable:
                 at = key.find(separator, start)
                 rolled[key if at < 0 else key[: at + len(separator)]] = None
             keys = list(rolled)
-        return Read(keys, index, self._cells(prefix))
+        return self._below(keys, prefix, below)
 
     def _table_index(self) -> int:
         return self._journal.index("kvs", "tombstones")
 
-    def _cells(self, prefix: str) -> tuple[Cell, ...]:
-        return (Cell(self._journal.watch.prefixes, prefix),)
-
-    def _prefix_index(self, prefix: str, below: list[Row]) -> int:
+    def _below(self, value: object, prefix: str, below: list[Row]) -> Read:
+        """Return a read of a prefix; ``below`` has all rows that count."""
+        cells = (Cell(self._journal.watch.prefixes, prefix),)
         if not prefix:
-            return self._table_index()
+            return Read(value, self._table_index(), cells)
         index = max([row.record.modify_index for row in below], default=0)
+        buried = 0
         if self.tombstones:
             stones = self.tombstones
-            index = max(index, *[stones[key] for key in self.stones.below(prefix)], 0)
-        return index or self._table_index()
+            buried = max([stones[key] for key in self.stones.below(prefix)], default=0)
+        # Tombstones are reaped unheard, and the index of a table moves so.
+        keeps = index > buried
+        index = max(index, buried) or self._table_index()
+        return Read(value, index, cells, keeps=keeps)
 
     # -- writes ----------------------------------------------------------
 

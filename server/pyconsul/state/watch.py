@@ -22,14 +22,21 @@ class Waiter(Protocol):
 
 
 class Read:
-    """A read's value, the index to block on (at least 1) and the cells touched."""
+    """A read's value, the index to block on (at least 1) and the cells touched.
 
-    __slots__ = ("cells", "index", "value")
+    ``keeps`` is whether no other index is due before a cell fires: of what does
+    not exist, the index is often that of a table, which moves unheard.
+    """
 
-    def __init__(self, value: Any, index: int, cells: tuple[Cell, ...]) -> None:
+    __slots__ = ("cells", "index", "keeps", "value")
+
+    def __init__(
+        self, value: Any, index: int, cells: tuple[Cell, ...], *, keeps: bool = True
+    ) -> None:
         self.value = value
         self.index = index
         self.cells = cells
+        self.keeps = keeps
 
     def __repr__(self) -> str:
         return f"Read({self.value!r}, index={self.index})"

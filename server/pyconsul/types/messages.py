@@ -280,7 +280,7 @@ class Reply:
     """Answer of a call.
 
     ``value`` is method-specific (see ``docs/design.md``). For reads, ``cells``
-    are what was touched (an answer may be kept until one fires).
+    are what was touched; with ``keeps`` an answer may be kept until one fires.
     """
 
     __slots__ = (
@@ -288,6 +288,7 @@ class Reply:
         "consistency",
         "encoded",
         "index",
+        "keeps",
         "known_leader",
         "last_contact_ms",
         "value",
@@ -299,6 +300,7 @@ class Reply:
         index: int = 0,
         cells: Sequence[Cell] = (),
         *,
+        keeps: bool = True,
         known_leader: bool = True,
         last_contact_ms: int = 0,
         consistency: str = "leader",
@@ -306,6 +308,7 @@ class Reply:
         self.value = value
         self.index = index
         self.cells = cells
+        self.keeps = keeps
         self.known_leader = known_leader
         self.last_contact_ms = last_contact_ms
         self.consistency = consistency
