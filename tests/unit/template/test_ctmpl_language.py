@@ -38,7 +38,7 @@ from pyconsul_template.render import TemplateError
         ("{{with $a := 1}}{{$a := 2}}{{$a}}{{end}}", "2"),
         ("{{$a := 1}}{{if $a := 2}}{{$a}}{{end}}{{$a}}", "21"),
         ("{{if $a := 0}}{{else}}{{$a}}{{end}}", "0"),
-        ("{{$i := 9}}{{range $i, $v := loop 0}}{{end}}{{$i}}", None),
+        ("{{$i := 9}}{{range $i, $v := loop 0}}{{end}}{{$i}}", "9"),
         ("{{$v := 0}}{{range $v = loop 3}}{{end}}{{$v}}", "2"),
         # Control
         ("{{if 0}}a{{else if 0}}b{{else if 3}}c{{else}}d{{end}}", "c"),
