@@ -365,7 +365,7 @@ def pairs(value: Any) -> Sequence[tuple[Any, Any]]:
         found = cast("dict[Any, Any]", value)
         return [(key, found[key]) for key in keys_sorted(found)]
     if kind is Loop:
-        return list(enumerate(value.numbers))
+        return list(enumerate(cast("Loop", value).numbers))
     if isinstance(value, int) and kind is not bool:
         raise GoExecError(
             f"can't use {printed(value)} to iterate over more than one variable"
