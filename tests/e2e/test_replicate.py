@@ -300,14 +300,16 @@ def test_several_destinations_with_a_status_page(sides: Sides, tmp_path: Path) -
         until(
             lambda: destination.pairs("app/") == third.pairs("app/") == {"app/a": "1"}
         )
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-            text = answer.read().decode()
-        assert (
-            len(re.findall(r"^pyconsul_replicate_written_total\{.*\} 1$", text, re.M))
-            == 2
-        )
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
-            assert answer.read() == b"ok\n"
+
+        def page(name: str) -> str:
+            url = f"http://127.0.0.1:{port}/{name}"
+            with urllib.request.urlopen(url) as answer:
+                return answer.read().decode()
+
+        # A key can be read before its writer has heard that it is written.
+        written = re.compile(r"^pyconsul_replicate_written_total\{.*\} 1$", re.M)
+        until(lambda: len(written.findall(page("metrics"))) == 2)
+        assert page("health") == "ok\n"
         assert int(pid_file.read_text()) == process.pid
         config.write_text(
             config.read_text().replace('"app/"', '"app/"\ndestination = "b/"')
