@@ -72,6 +72,8 @@ class ForkServer:
                     if key.fileobj is self._wakes:
                         self._reap()
                     elif not self._answer():
+                        # Children end while the interpreter closes the descriptor.
+                        signal.set_wakeup_fd(-1)
                         return
 
     def _answer(self) -> bool:
