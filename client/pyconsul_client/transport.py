@@ -204,14 +204,20 @@ class HttpTransport:
         return lane
 
     def reserve(self) -> Lane | None:
-        """Return a lane though ``max_lanes`` are in use: another is given up soon.
+        """Return a lane though ``max_lanes`` are in use: another is given up.
 
-        ``None`` when there are too few of them.
+        At once, for its question may be open for minutes, and what is left to
+        other programs is theirs. ``None`` when there are too few lanes.
         """
         reserved = sum(lane.is_reserved for lane in self._lanes)
         if reserved >= min(RESERVED_MAX, self.max_lanes // 4):
             return None
         lane = _HttpLane(self, is_reserved=True)
+        if len(self._lanes) >= self.max_lanes:
+            for one in self._lanes:
+                if one.is_asking and not one.is_reserved:
+                    one.give_up()
+                    break
         self._lanes.add(lane)
         return lane
 
@@ -401,6 +407,11 @@ class _HttpLane:
     def surplus(self) -> bool:
         transport = self._transport
         return not self.is_reserved and transport.lanes > transport.max_lanes
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a question is under way, not given up."""
+        return self._scope is not None and not self._scope.cancel_called
 
     def give_up(self) -> None:
         """End the question under way with ConnectionRefusedByLimitError."""

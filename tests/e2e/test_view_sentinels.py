@@ -49,7 +49,7 @@ def followed(
 
 def put(agent: Agent, path: str, body: Any) -> None:
     """Write, again when the connections of this host are all taken."""
-    for _ in range(1200):
+    for _ in range(100):
         try:
             agent.request("PUT", path, body)
         except (ApiError, TransportError):
